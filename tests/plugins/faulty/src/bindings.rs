@@ -1,0 +1,16 @@
+//! The contract, generated from `wit/`, and the plugin's exports.
+
+#![allow(
+    missing_docs,
+    unsafe_code,
+    unreachable_pub,
+    rust_2018_idioms,
+    clippy::all,
+    clippy::restriction
+)]
+
+wit_bindgen::generate!({ path: "../../../wit", world: "plugin" });
+
+use crate::Faulty;
+
+export!(Faulty with_types_in self);
