@@ -2,7 +2,7 @@
 
 use crate::bindings::switchboard::plugin::types::{Attachment, Emission, Failure, Target};
 use crate::failed;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Returns argument `index` as text; `INVALID_PAYLOAD` when it is none.
 pub(crate) fn text(args: &[Value], index: usize) -> Result<&str, Failure> {
@@ -44,21 +44,19 @@ fn targets(value: Option<&Value>) -> Result<Vec<Target>, Failure> {
 }
 
 /// Reads `{ to, except?, name, args?, volatile?, ack?, attachments? }`, where `attachments` is how
-/// many of the event's own are passed on.
+/// many of the event's own are passed on, as arguments behind the others.
 pub(crate) fn emission(value: &Value) -> Result<Emission, Failure> {
     let member = |key: &str| value.get(key);
-    let received = member("attachments").and_then(Value::as_u64).unwrap_or(0);
+    let count = member("attachments").and_then(Value::as_u64).unwrap_or(0);
+    let received: Vec<u32> = (0..u32::try_from(count).unwrap_or(u32::MAX)).collect();
+    let mut args = member("args").and_then(Value::as_array).cloned().unwrap_or_default();
+    args.extend(received.iter().map(|num| json!({ "_placeholder": true, "num": num })));
     Ok(Emission {
         to: targets(member("to"))?,
         except: targets(member("except"))?,
-        name: member("name")
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .into(),
-        args: member("args").map_or_else(|| "[]".into(), Value::to_string),
-        attachments: (0..u32::try_from(received).unwrap_or(u32::MAX))
-            .map(Attachment::Received)
-            .collect(),
+        name: member("name").and_then(Value::as_str).unwrap_or_default().into(),
+        args: Value::Array(args).to_string(),
+        attachments: received.into_iter().map(Attachment::Received).collect(),
         volatile: member("volatile").and_then(Value::as_bool).unwrap_or(false),
         ack: member("ack").and_then(Value::as_str).map(Into::into),
     })

@@ -1,0 +1,82 @@
+// The one place where the tests know the names of the host's configuration keys.
+
+/** Option of a test → section and key of `switchboard.toml`. */
+const KEYS = {
+  drainTimeout: ["server", "drain_timeout"],
+  path: ["socket", "path"],
+  corsOrigin: ["socket", "cors_origin"],
+  pingInterval: ["socket", "ping_interval"],
+  pingTimeout: ["socket", "ping_timeout"],
+  maxMessageBytes: ["socket", "max_message_bytes"],
+  maxConnections: ["socket", "max_connections"],
+  handshakesPerSecond: ["socket", "handshakes_per_second"],
+  secret: ["auth", "secret"],
+  algorithms: ["auth", "algorithms"],
+  publicKeys: ["auth", "public_keys"],
+  jwksFile: ["auth", "jwks_file"],
+  issuer: ["auth", "issuer"],
+  audience: ["auth", "audience"],
+  leeway: ["auth", "leeway"],
+  late: ["auth", "late"],
+  lateTimeout: ["auth", "late_timeout"],
+  guests: ["auth", "guests"],
+  roles: ["auth", "roles"],
+  roleAliases: ["auth", "role_aliases"],
+  expiryWarning: ["auth", "expiry_warning"],
+  eventsPerSecond: ["limits", "events_per_second"],
+  burst: ["limits", "burst"],
+  mailbox: ["limits", "mailbox"],
+  roomsPerConnection: ["limits", "rooms_per_connection"],
+  order: ["plugins", "order"],
+  deadline: ["plugins", "deadline"],
+  memoryMb: ["plugins", "memory_mb"],
+  isolation: ["plugins", "isolation"],
+  apiKey: ["api", "key"],
+};
+
+/** The key of the server API in test hosts. */
+export const API_KEY = "api-key-of-the-tests-0123456789abcdef";
+
+/** What test hosts run with unless a test says otherwise: no limit that a test would meet by chance. */
+const DEFAULTS = {
+  drainTimeout: "5s",
+  handshakesPerSecond: 100_000,
+  eventsPerSecond: 1_000_000,
+  burst: 1_000_000,
+  apiKey: API_KEY,
+};
+
+/**
+ * Returns the text of a `switchboard.toml`. `options` has keys of the table above, `undefined` for
+ * "not set", and `plugin`: `{ NAME: { namespace?, rooms?, capabilities?, settings? } }`.
+ */
+export function configurationFile({ plugin = {}, ...options } = {}) {
+  const sections = {};
+  for (const [option, value] of Object.entries({ ...DEFAULTS, ...options })) {
+    const place = KEYS[option];
+    if (!place) throw new Error(`the harness knows no option "${option}"`);
+    if (value === undefined) continue;
+    const [section, key] = place;
+    (sections[section] ??= {})[key] = value;
+  }
+  for (const [name, value] of Object.entries(plugin)) sections[`plugins.${name}`] = value;
+  return Object.entries(sections)
+    .map(([section, members]) => `[${section}]\n${lines(members)}`)
+    .join("\n");
+}
+
+function lines(members) {
+  return Object.entries(members)
+    .filter(([, value]) => value !== undefined)
+    .map(([key, value]) => `${key} = ${toml(value)}\n`)
+    .join("");
+}
+
+function toml(value) {
+  if (Array.isArray(value)) return `[${value.map(toml).join(", ")}]`;
+  if (value !== null && typeof value === "object") {
+    const members = Object.entries(value).map(([key, item]) => `${JSON.stringify(key)} = ${toml(item)}`);
+    return `{ ${members.join(", ")} }`;
+  }
+  return JSON.stringify(value); // Texts, numbers and booleans read the same in both.
+}

@@ -1,0 +1,48 @@
+// One test: what it opened is closed after it, and when it fails the hosts' last lines are shown.
+
+import { after, before, test } from "node:test";
+import { closeClients } from "./clients.mjs";
+import { closeFrames } from "./frames.mjs";
+import { Host, runningHosts } from "./host.mjs";
+
+const DEADLINE = 60_000;
+const ownedByScenario = new Set();
+
+/** A test that fails after a minute at the latest. */
+export function scenario(name, body, { timeout = DEADLINE, skip = false } = {}) {
+  test(name, { timeout, skip }, async (context) => {
+    try {
+      await body(context);
+    } catch (error) {
+      for (const host of runningHosts()) console.error(host.tail());
+      throw error;
+    } finally {
+      closeClients();
+      closeFrames();
+      for (const host of ownedByScenario) await host.dispose();
+      ownedByScenario.clear();
+    }
+  });
+}
+
+/** The host of a whole file: started before its first test, ended after its last. */
+export function hostForFile(options) {
+  const host = new Host(options);
+  before(() => host.start());
+  after(() => host.dispose());
+  return host;
+}
+
+/** A host of one scenario's own. */
+export async function startHost(options) {
+  const host = new Host(options);
+  ownedByScenario.add(host);
+  return host.start();
+}
+
+/** A host of one scenario's own that has not been started. */
+export function preparedHost(options) {
+  const host = new Host(options);
+  ownedByScenario.add(host);
+  return host;
+}
