@@ -252,10 +252,3 @@ scenario("server events that are wrong are answered so", async () => {
     assert.equal(json?.error?.code, "INVALID_PAYLOAD", `${name} ${JSON.stringify(data)}: ${JSON.stringify(json)}`);
   }
 });
-
-scenario("the room of one's role is joined by connecting", async () => {
-  const client = await connect(host, "someone", { role: "educator" });
-  await settled(client);
-  // `lms` alone sees its rooms; what shows is that the host knows of no other way in.
-  assert.equal(await client.code("probe:join", "role:admin"), "PLUGIN_FAILED");
-});

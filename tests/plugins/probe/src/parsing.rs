@@ -49,12 +49,22 @@ pub(crate) fn emission(value: &Value) -> Result<Emission, Failure> {
     let member = |key: &str| value.get(key);
     let count = member("attachments").and_then(Value::as_u64).unwrap_or(0);
     let received: Vec<u32> = (0..u32::try_from(count).unwrap_or(u32::MAX)).collect();
-    let mut args = member("args").and_then(Value::as_array).cloned().unwrap_or_default();
-    args.extend(received.iter().map(|num| json!({ "_placeholder": true, "num": num })));
+    let mut args = member("args")
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
+    args.extend(
+        received
+            .iter()
+            .map(|num| json!({ "_placeholder": true, "num": num })),
+    );
     Ok(Emission {
         to: targets(member("to"))?,
         except: targets(member("except"))?,
-        name: member("name").and_then(Value::as_str).unwrap_or_default().into(),
+        name: member("name")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .into(),
         args: Value::Array(args).to_string(),
         attachments: received.into_iter().map(Attachment::Received).collect(),
         volatile: member("volatile").and_then(Value::as_bool).unwrap_or(false),
