@@ -13,6 +13,8 @@
 //! | 1 | [`ports`], [`metrics`] |
 //! | 0 | [`core`] |
 
+pub mod connections;
 pub mod core;
 pub mod metrics;
 pub mod ports;
+pub mod rooms;

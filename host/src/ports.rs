@@ -66,13 +66,13 @@ pub trait Outbound: Send + Sync {
     /// When it was not queued. Not for a volatile frame.
     fn emit(&self, frame: &Frame, volatile: bool) -> Result<(), SendError>;
 
-    /// Queues a frame that asks for an acknowledgement, and returns what resolves to the JSON array
+    /// Queues a frame that asks for an acknowledgement, and returns what resolves to the JSON array and attachments
     /// of the client's answer, or to `timeout` or `disconnected`.
     fn emit_with_ack(
         &self,
         frame: &Frame,
         timeout: Duration,
-    ) -> BoxFuture<'static, Result<String, &'static str>>;
+    ) -> BoxFuture<'static, Result<(String, Vec<Bytes>), &'static str>>;
 
     /// Closes the namespace. Stock clients do not come back by themselves.
     fn disconnect(&self);
