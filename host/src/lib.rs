@@ -13,8 +13,13 @@
 //! | 1 | [`ports`], [`metrics`] |
 //! | 0 | [`core`] |
 
+pub mod api;
 pub mod connections;
 pub mod core;
 pub mod metrics;
+pub mod pipeline;
 pub mod ports;
 pub mod rooms;
+pub mod socket;
+pub mod transactions;
+pub mod turns;

@@ -151,6 +151,14 @@ text_name!(
             .is_some_and(|(prefix, rest)| is_slug(prefix) && !rest.is_empty())
 );
 
+impl Namespace {
+    /// Returns the namespace `/`.
+    #[must_use]
+    pub fn root() -> Self {
+        Self(Arc::from("/"))
+    }
+}
+
 impl RoomName {
     /// Returns the part before the first `:`.
     #[must_use]
