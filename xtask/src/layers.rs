@@ -11,7 +11,7 @@ use crate::source::{self, Token};
 /// The top-level modules of `host/src`, from the lowest layer to the highest.
 const LAYERS: [&[&str]; 7] = [
     &["core"],
-    &["ports", "metrics", "shutdown"],
+    &["ports", "metrics", "shutdown", "turns"],
     &[
         "connections",
         "rooms",
