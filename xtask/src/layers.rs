@@ -75,6 +75,37 @@ pub(crate) fn check(root: &Path) -> Result<Vec<String>> {
     Ok(complaints)
 }
 
+/// Returns the top-level modules of `host/src` that the architecture's page does not list.
+///
+/// # Errors
+///
+/// When a file or a folder cannot be read.
+pub(crate) fn unlisted(root: &Path) -> Result<Vec<String>> {
+    let folder = root.join("host").join("src");
+    let page = root.join("ARCHITECTURE.md");
+    let page =
+        fs::read_to_string(&page).with_context(|| format!("cannot read {}", page.display()))?;
+    let mut complaints = Vec::new();
+    for entry in
+        fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))?
+    {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let listed = if entry.path().is_dir() {
+            format!("`{name}/`")
+        } else {
+            format!("`{name}`")
+        };
+        if name != ROOT && !page.contains(&listed) {
+            complaints.push(format!(
+                "ARCHITECTURE.md: the table of layers lacks {listed}"
+            ));
+        }
+    }
+    complaints.sort();
+    Ok(complaints)
+}
+
 /// Returns the Rust files under a folder, sorted, without what was built or installed there; none where
 /// there is no such folder.
 ///
@@ -286,7 +317,8 @@ mod tests {
     #[test]
     fn the_host_keeps_its_layers() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let complaints = check(&root).unwrap();
+        let mut complaints = check(&root).unwrap();
+        complaints.extend(unlisted(&root).unwrap());
         assert!(complaints.is_empty(), "\n{}", complaints.join("\n"));
     }
 

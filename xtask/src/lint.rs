@@ -57,6 +57,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
 /// Checks the layers and the tidiness of the sources.
 fn rules(workspace: &Workspace) -> Result<()> {
     let mut complaints = layers::check(&workspace.root)?;
+    complaints.extend(layers::unlisted(&workspace.root)?);
     complaints.extend(tidy::check(workspace)?);
     if complaints.is_empty() {
         return Ok(());

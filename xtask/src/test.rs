@@ -28,28 +28,35 @@ pub(crate) fn run(workspace: &Workspace, options: &TestOptions) -> Result<()> {
     }
     build::plugins(workspace)?;
     if options.rust {
-        crates(workspace, filter)?;
+        // One build of the dependencies for the tests and for the host that the black-box tests run.
+        let mut command = process::cargo(&workspace.root);
+        process::run(command.args(["build", "--release", "--workspace", "--bins", "--tests"]))?;
+    } else {
+        build::host(workspace)?;
+    }
+
+    // Both suites run, so that one look shows every failure.
+    let mut failures = Vec::new();
+    if options.rust {
+        failures.extend(crates(workspace, filter).err());
     }
     if options.js {
-        if !options.rust {
-            build::host(workspace)?;
-        }
-        black_box(workspace, filter)?;
+        failures.extend(black_box(workspace, filter).err());
     }
-    eprintln!("\nall tests passed ({} s)", start.elapsed().as_secs());
-    Ok(())
+    let seconds = start.elapsed().as_secs();
+    if failures.is_empty() {
+        eprintln!("\nall tests passed ({seconds} s)");
+        return Ok(());
+    }
+    let failures: Vec<_> = failures
+        .iter()
+        .map(|failure| format!("{failure:#}"))
+        .collect();
+    bail!("{} ({seconds} s)", failures.join("\n       "));
 }
 
 /// Runs the tests of every crate, doc tests included.
 fn crates(workspace: &Workspace, filter: Option<&str>) -> Result<()> {
-    // One build of the dependencies for the tests and for the host that the black-box tests run.
-    process::run(process::cargo(&workspace.root).args([
-        "build",
-        "--release",
-        "--workspace",
-        "--bins",
-        "--tests",
-    ]))?;
     let mut command = process::cargo(&workspace.root);
     command
         .args(["test", "--release", "--workspace", "--no-fail-fast"])
@@ -66,7 +73,7 @@ fn black_box(workspace: &Workspace, filter: Option<&str>) -> Result<()> {
     let mut command = process::program("node", &folder);
     // One file at a time: several start hosts, and measure.
     command
-        .args(["--test", "--test-concurrency=1"])
+        .args(["--test", "--test-concurrency=1", "--test-reporter=spec"])
         .arg(format!("--test-timeout={BLACK_BOX_TIMEOUT_MS}"));
     if let Some(pattern) = selection.pattern {
         command.arg(format!("--test-name-pattern={pattern}"));
