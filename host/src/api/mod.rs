@@ -19,7 +19,7 @@ use crate::{
         names::{EventName, PluginName},
         payload,
     },
-    pipeline::{Pipeline, ServerEvent, execute::CheckedAnswer},
+    pipeline::{Pipeline, ServerEvent, check::CheckedAnswer},
 };
 use axum::{
     Json, Router,

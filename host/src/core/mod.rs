@@ -8,6 +8,7 @@
 //! | [`instruction`] | what a plugin wants done |
 //! | [`code`] | the error codes that a client can see |
 //! | [`payload`] | checks of the JSON that crosses the edge: arguments and binary placeholders |
+//! | [`rate`] | token buckets |
 //! | [`manifest`] | what a plugin says of itself |
 
 pub mod code;
@@ -16,3 +17,4 @@ pub mod instruction;
 pub mod manifest;
 pub mod names;
 pub mod payload;
+pub mod rate;

@@ -1,6 +1,6 @@
 //! How the sender of an event hears of its outcome: exactly once, whatever happens.
 
-use super::execute::{CheckedAnswer, Executor};
+use super::{check::CheckedAnswer, execute::Executor};
 use crate::{
     connections::Connection,
     core::code::{Code, Failure},

@@ -6,19 +6,23 @@
 //! | [`authorise`] | 1: authenticated? (rate and size are checked when an event is accepted) |
 //! | [`route`] | 2: which plugins? |
 //! | this one | 3 and 4: call each in a transaction of its own, and commit |
+//! | [`check`] | may it want that? |
 //! | [`execute`] | 5: what it wants done |
 //! | [`answer`] | the sender hears of it, exactly once |
 
 pub mod answer;
 pub mod authorise;
+pub mod check;
 pub mod config;
 pub mod execute;
 pub mod route;
+pub mod view;
 
 use self::{
     answer::{Outcome, OwedAnswer},
     authorise::{AUTH_EVENT, TokenTimes},
-    execute::{Bounds, Caused, Checked, Effects, Executor, Unacceptable},
+    check::{Bounds, Checked, Unacceptable},
+    execute::{Caused, Effects, Executor},
     route::Routes,
 };
 use crate::{
@@ -146,16 +150,16 @@ impl Pipeline {
                 log_failed_call(plugin, event, &error);
                 error.to_failure()
             })?;
-            let checked = execute::check(verdict?, info, event, &self.executor.rooms, &self.bounds)
+            let checked = check::check(verdict?, info, event, &self.executor.rooms, &self.bounds)
                 .map_err(|unacceptable| match unacceptable {
-                    Unacceptable::Refused(failure) => failure,
-                    Unacceptable::BadReply(why) => {
-                        plugin.report_bad_reply(event, &why);
-                        let error = CallError::BadReply(why);
-                        log_failed_call(plugin, event, &error);
-                        error.to_failure()
-                    }
-                })?;
+                Unacceptable::Refused(failure) => failure,
+                Unacceptable::BadReply(why) => {
+                    plugin.report_bad_reply(event, &why);
+                    let error = CallError::BadReply(why);
+                    log_failed_call(plugin, event, &error);
+                    error.to_failure()
+                }
+            })?;
             match self.transactions.commit(&transaction).await {
                 Ok(()) => return Ok(checked),
                 Err(CommitError::Conflict) => {

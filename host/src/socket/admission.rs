@@ -5,7 +5,7 @@ use super::{
     listener::{PeerAddress, Switch, Transports},
 };
 use crate::{
-    connections::{Rate, TokenBucket},
+    core::rate::{Rate, TokenBucket},
     metrics::{Metrics, count},
 };
 use axum::{
