@@ -1,1 +1,2 @@
-fn main(){}
+//! The binary `switchboard`.
+fn main() {}

@@ -1,0 +1,574 @@
+//! The connections of this node: whose each one is, the events that wait for it, and how much it
+//! may send.
+//!
+//! A connection's events are handled one after the other. They wait in its mailbox, and at most one
+//! task works a mailbox at a time: whoever finds it idle is told so ([`Pushed::Start`]) and starts
+//! that task, so an idle connection costs no task.
+
+use crate::{
+    core::{
+        event::{Identity, Notice},
+        names::{ConnectionId, EventName, Namespace, UserId},
+        rate::{Rate, TokenBucket},
+    },
+    ports::{Acknowledge, Outbound},
+};
+use arc_swap::ArcSwapOption;
+use bytes::Bytes;
+use dashmap::DashMap;
+use parking_lot::Mutex;
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+/// What one connection, and one user, may send.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Events a second of one connection, and how many it may save up.
+    pub per_connection: Rate,
+    /// Events a second of all connections of one user, and how many they may save up.
+    pub per_user: Rate,
+    /// Events that may wait in one mailbox.
+    pub mailbox_events: usize,
+    /// Bytes of events that may wait in one mailbox.
+    pub mailbox_bytes: usize,
+    /// Refused events in a row after which the connection is closed.
+    pub refusals: u32,
+}
+
+/// An event of a client that waits to be handled.
+pub struct Message {
+    /// Its name.
+    pub name: EventName,
+    /// The JSON array of its arguments, checked.
+    pub args: String,
+    /// What the placeholders in it stand for.
+    pub attachments: Vec<Bytes>,
+    /// Where its acknowledgement goes, when the client waits for one.
+    pub ack: Option<Box<dyn Acknowledge>>,
+    /// When it came, in milliseconds since 1970 UTC.
+    pub at_ms: u64,
+}
+
+impl Message {
+    fn bytes(&self) -> usize {
+        // A constant for the message itself, so that empty ones do not wait for free.
+        self.attachments.iter().map(Bytes::len).sum::<usize>() + self.args.len() + 256
+    }
+}
+
+/// What waits in a mailbox.
+pub enum Item {
+    /// A client's event.
+    Message(Message),
+    /// The connection has ended; the last item.
+    End {
+        /// Why, in a word or two for the operator.
+        reason: Arc<str>,
+    },
+    /// Something that the host observed, and the bytes that came with it.
+    Notice {
+        /// What.
+        notice: Notice,
+        /// Attachments of an acknowledgement.
+        attachments: Vec<Bytes>,
+        /// How many events of plugins' making led to it.
+        depth: u8,
+    },
+}
+
+/// What became of an item that was to be put into a mailbox.
+pub enum Pushed {
+    /// It waits, and the caller must start to work the mailbox.
+    Start,
+    /// It waits; somebody works the mailbox, or it has not been opened yet.
+    Queued,
+    /// It was not taken: too much waits already.
+    Full(Message),
+    /// It was not taken: the connection has ended.
+    Ended,
+}
+
+#[derive(Default)]
+struct Mailbox {
+    items: VecDeque<Item>,
+    messages: usize,
+    bytes: usize,
+    open: bool,
+    working: bool,
+    ended: bool,
+}
+
+/// One connection of a client to one namespace.
+pub struct Connection {
+    /// The host's id of it.
+    pub id: ConnectionId,
+    /// The namespace.
+    pub namespace: Namespace,
+    /// How to reach the client.
+    pub outbound: Arc<dyn Outbound>,
+    /// Refused tokens so far.
+    pub refused_tokens: AtomicU32,
+    identity: ArcSwapOption<Identity>,
+    mailbox: Mutex<Mailbox>,
+    bucket: Mutex<TokenBucket>,
+    user_bucket: Mutex<Option<Arc<Mutex<TokenBucket>>>>,
+    refusals: AtomicU32,
+    closing: AtomicBool,
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection")
+            .field("id", &self.id)
+            .field("namespace", &self.namespace)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Connection {
+    /// Returns whose connection this is, none before authentication.
+    #[must_use]
+    pub fn identity(&self) -> Option<Arc<Identity>> {
+        self.identity.load_full()
+    }
+
+    /// Tells whether the connection has ended or is about to.
+    #[must_use]
+    pub fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    /// Marks that the host has begun to close this connection; returns whether it had not before.
+    pub fn begin_closing(&self) -> bool {
+        !self.closing.swap(true, Ordering::AcqRel)
+    }
+
+    /// Takes one event's worth of the connection's and of its user's rate.
+    ///
+    /// # Errors
+    /// When one of the two is used up: how long until it is not.
+    pub fn take_rate(&self, now: Instant) -> Result<(), Duration> {
+        self.bucket.lock().take(now)?;
+        match &*self.user_bucket.lock() {
+            Some(bucket) => bucket.lock().take(now),
+            None => Ok(()),
+        }
+    }
+
+    /// Counts an event that was refused for its number; returns how many there were since the last
+    /// one that was taken.
+    pub fn count_refusal(&self) -> u32 {
+        self.refusals.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Puts a client's event into the mailbox, if there is room.
+    pub fn push_message(&self, message: Message, limits: &Limits) -> Pushed {
+        let mut mailbox = self.mailbox.lock();
+        if mailbox.ended {
+            return Pushed::Ended;
+        }
+        let bytes = message.bytes();
+        if mailbox.messages >= limits.mailbox_events
+            || mailbox.bytes + bytes > limits.mailbox_bytes.max(bytes)
+        {
+            return Pushed::Full(message);
+        }
+        self.refusals.store(0, Ordering::Relaxed);
+        mailbox.messages += 1;
+        mailbox.bytes += bytes;
+        mailbox.items.push_back(Item::Message(message));
+        mailbox.start()
+    }
+
+    /// Puts a notice into the mailbox, whatever waits there already: the host makes no more of them
+    /// than clients' and plugins' bounded doings cause.
+    pub fn push_notice(&self, notice: Notice, attachments: Vec<Bytes>, depth: u8) -> Pushed {
+        let mut mailbox = self.mailbox.lock();
+        if mailbox.ended {
+            return Pushed::Ended;
+        }
+        mailbox.items.push_back(Item::Notice {
+            notice,
+            attachments,
+            depth,
+        });
+        mailbox.start()
+    }
+
+    /// Lets the mailbox be worked; until then items only wait. Returns whether the caller must start
+    /// to work it.
+    pub fn open_mailbox(&self) -> Pushed {
+        let mut mailbox = self.mailbox.lock();
+        mailbox.open = true;
+        if mailbox.items.is_empty() {
+            return Pushed::Queued;
+        }
+        mailbox.start()
+    }
+
+    /// Ends the mailbox with its last item; nothing is taken any more.
+    pub fn end_mailbox(&self, reason: Arc<str>) -> Pushed {
+        self.closing.store(true, Ordering::Release);
+        let mut mailbox = self.mailbox.lock();
+        if mailbox.ended {
+            return Pushed::Ended;
+        }
+        mailbox.ended = true;
+        mailbox.items.push_back(Item::End { reason });
+        mailbox.start()
+    }
+
+    /// Returns the next item for the task that works the mailbox; none ends that task's work.
+    pub fn next_item(&self) -> Option<Item> {
+        let mut mailbox = self.mailbox.lock();
+        match mailbox.items.pop_front() {
+            Some(item) => {
+                if let Item::Message(message) = &item {
+                    mailbox.messages = mailbox.messages.saturating_sub(1);
+                    mailbox.bytes = mailbox.bytes.saturating_sub(message.bytes());
+                }
+                Some(item)
+            }
+            None => {
+                mailbox.working = false;
+                None
+            }
+        }
+    }
+
+    /// Tells whether nothing waits and nothing is being handled.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        let mailbox = self.mailbox.lock();
+        !mailbox.working && mailbox.items.is_empty()
+    }
+}
+
+impl Mailbox {
+    fn start(&mut self) -> Pushed {
+        if !self.open || self.working {
+            return Pushed::Queued;
+        }
+        self.working = true;
+        Pushed::Start
+    }
+}
+
+type UserKey = (Namespace, UserId);
+
+/// All connections of this node.
+pub struct Connections {
+    limits: Limits,
+    by_id: DashMap<ConnectionId, Arc<Connection>>,
+    by_user: DashMap<UserKey, Vec<ConnectionId>>,
+    user_buckets: DashMap<UserId, Arc<Mutex<TokenBucket>>>,
+}
+
+impl Connections {
+    /// Returns an empty table.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            by_id: DashMap::new(),
+            by_user: DashMap::new(),
+            user_buckets: DashMap::new(),
+        }
+    }
+
+    /// Returns what connections may send.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Returns a connection that is not in the table yet, with its mailbox closed.
+    #[must_use]
+    pub fn create(
+        &self,
+        namespace: Namespace,
+        outbound: Arc<dyn Outbound>,
+        now: Instant,
+    ) -> Arc<Connection> {
+        Arc::new(Connection {
+            id: ConnectionId::fresh(),
+            namespace,
+            outbound,
+            refused_tokens: AtomicU32::new(0),
+            identity: ArcSwapOption::empty(),
+            mailbox: Mutex::default(),
+            bucket: Mutex::new(TokenBucket::new(self.limits.per_connection, now)),
+            user_bucket: Mutex::new(None),
+            refusals: AtomicU32::new(0),
+            closing: AtomicBool::new(false),
+        })
+    }
+
+    /// Puts a connection into the table; returns false, and does not, when it has ended already.
+    pub fn insert(&self, connection: &Arc<Connection>) -> bool {
+        // Under the mailbox's lock, so that an end is either seen here or finds the entry.
+        let mailbox = connection.mailbox.lock();
+        if mailbox.ended {
+            return false;
+        }
+        self.by_id.insert(connection.id, connection.clone());
+        true
+    }
+
+    /// Records whose connection this is. Only the same user may follow on a first one; that is for
+    /// the caller to check.
+    pub fn identify(&self, connection: &Arc<Connection>, identity: Arc<Identity>, now: Instant) {
+        let user = identity.user.clone();
+        let known = connection.identity.swap(Some(identity)).is_some();
+        if known {
+            return;
+        }
+        let bucket = self
+            .user_buckets
+            .entry(user.clone())
+            .or_insert_with(|| Arc::new(Mutex::new(TokenBucket::new(self.limits.per_user, now))))
+            .clone();
+        *connection.user_bucket.lock() = Some(bucket);
+        self.by_user
+            .entry((connection.namespace.clone(), user))
+            .or_default()
+            .push(connection.id);
+    }
+
+    /// Takes a connection out of the table.
+    pub fn remove(&self, connection: &Connection, now: Instant) {
+        self.by_id.remove(&connection.id);
+        let Some(identity) = connection.identity() else {
+            return;
+        };
+        let key = (connection.namespace.clone(), identity.user.clone());
+        if let Some(mut ids) = self.by_user.get_mut(&key) {
+            ids.retain(|id| *id != connection.id);
+        }
+        self.by_user.remove_if(&key, |_, ids| ids.is_empty());
+        connection.user_bucket.lock().take();
+        // A bucket that is not full outlives its user's last connection, or reconnecting would
+        // refill it; the next one to leave takes it along.
+        self.user_buckets.remove_if(&identity.user, |_, bucket| {
+            Arc::strong_count(bucket) == 1 && bucket.lock().is_full(now)
+        });
+    }
+
+    /// Forgets what is only kept so that reconnecting does not refill a user's rate.
+    pub fn sweep(&self, now: Instant) {
+        self.user_buckets
+            .retain(|_, bucket| Arc::strong_count(bucket) > 1 || !bucket.lock().is_full(now));
+    }
+
+    /// Returns a connection by its id.
+    #[must_use]
+    pub fn get(&self, id: ConnectionId) -> Option<Arc<Connection>> {
+        self.by_id.get(&id).map(|entry| entry.value().clone())
+    }
+
+    /// Returns the ids of a user's connections in a namespace, in the order in which they came.
+    #[must_use]
+    pub fn of_user(&self, namespace: &Namespace, user: &UserId) -> Vec<ConnectionId> {
+        self.by_user
+            .get(&(namespace.clone(), user.clone()))
+            .map(|ids| ids.clone())
+            .unwrap_or_default()
+    }
+
+    /// Returns the authenticated connections of a namespace.
+    #[must_use]
+    pub fn in_namespace(&self, namespace: &Namespace) -> Vec<Arc<Connection>> {
+        self.by_id
+            .iter()
+            .filter(|entry| entry.namespace == *namespace && entry.identity.load().is_some())
+            .map(|entry| entry.value().clone())
+            .collect()
+    }
+
+    /// Returns every connection.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Connection>> {
+        self.by_id
+            .iter()
+            .map(|entry| entry.value().clone())
+            .collect()
+    }
+
+    /// Returns how many connections there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// Tells whether there is no connection.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ports::{CloseReason, Frame, SendError};
+    use futures_util::future::{BoxFuture, ready};
+
+    struct Nowhere;
+    impl Outbound for Nowhere {
+        fn emit(&self, _: &Frame, _: bool) -> Result<(), SendError> {
+            Ok(())
+        }
+        fn emit_with_ack(
+            &self,
+            _: &Frame,
+            _: Duration,
+        ) -> BoxFuture<'static, Result<(String, Vec<Bytes>), &'static str>> {
+            Box::pin(ready(Err("timeout")))
+        }
+        fn disconnect(&self) {}
+        fn close_transport(&self, _: CloseReason) {}
+    }
+
+    fn limits() -> Limits {
+        let rate = Rate {
+            per_second: 1.0,
+            burst: 2.0,
+        };
+        Limits {
+            per_connection: rate,
+            per_user: rate,
+            mailbox_events: 2,
+            mailbox_bytes: 10_000,
+            refusals: 10,
+        }
+    }
+
+    fn message(args: &str) -> Message {
+        Message {
+            name: EventName::new("x").unwrap(),
+            args: args.to_owned(),
+            attachments: Vec::new(),
+            ack: None,
+            at_ms: 0,
+        }
+    }
+
+    fn identity(user: &str) -> Arc<Identity> {
+        Arc::new(Identity::new(
+            UserId::new(user).unwrap(),
+            "student".to_owned(),
+            serde_json::Map::new(),
+            None,
+        ))
+    }
+
+    fn connect(table: &Connections, user: &str, now: Instant) -> Arc<Connection> {
+        let connection = table.create(Namespace::new("/").unwrap(), Arc::new(Nowhere), now);
+        table.identify(&connection, identity(user), now);
+        assert!(table.insert(&connection));
+        connection
+    }
+
+    #[test]
+    fn items_wait_in_order_and_one_worker_is_started() {
+        let now = Instant::now();
+        let table = Connections::new(limits());
+        let connection = connect(&table, "ann", now);
+        connection.push_notice(Notice::Connected, Vec::new(), 0);
+        assert!(matches!(
+            connection.push_message(message("[1]"), &limits()),
+            Pushed::Queued
+        ));
+        assert!(matches!(connection.open_mailbox(), Pushed::Start));
+        assert!(matches!(
+            connection.push_message(message("[2]"), &limits()),
+            Pushed::Queued
+        ));
+        assert!(matches!(
+            connection.push_message(message("[3]"), &limits()),
+            Pushed::Full(_)
+        ));
+        assert!(matches!(connection.next_item(), Some(Item::Notice { .. })));
+        for expected in ["[1]", "[2]"] {
+            assert!(matches!(connection.next_item(), Some(Item::Message(m)) if m.args == expected));
+        }
+        assert!(!connection.is_idle());
+        assert!(connection.next_item().is_none());
+        assert!(connection.is_idle());
+        assert!(matches!(
+            connection.push_message(message("[4]"), &limits()),
+            Pushed::Start
+        ));
+    }
+
+    #[test]
+    fn bytes_are_bounded_but_one_message_always_fits() {
+        let now = Instant::now();
+        let table = Connections::new(limits());
+        let connection = connect(&table, "ann", now);
+        let large = "x".repeat(20_000);
+        assert!(matches!(
+            connection.push_message(message(&large), &limits()),
+            Pushed::Queued
+        ));
+        assert!(matches!(
+            connection.push_message(message("[]"), &limits()),
+            Pushed::Full(_)
+        ));
+    }
+
+    #[test]
+    fn nothing_is_taken_after_the_end() {
+        let now = Instant::now();
+        let table = Connections::new(limits());
+        let connection = connect(&table, "ann", now);
+        connection.open_mailbox();
+        assert!(matches!(
+            connection.end_mailbox("gone".into()),
+            Pushed::Start
+        ));
+        assert!(matches!(
+            connection.push_message(message("[]"), &limits()),
+            Pushed::Ended
+        ));
+        assert!(!table.insert(&connection));
+    }
+
+    #[test]
+    fn a_user_shares_one_rate_and_reconnecting_does_not_refill_it() {
+        let now = Instant::now();
+        let table = Connections::new(limits());
+        let first = connect(&table, "ann", now);
+        let second = connect(&table, "ann", now);
+        let other = connect(&table, "ben", now);
+        assert!(first.take_rate(now).is_ok() && second.take_rate(now).is_ok());
+        assert!(first.take_rate(now).is_err() && second.take_rate(now).is_err());
+        assert!(other.take_rate(now).is_ok());
+        table.remove(&first, now);
+        table.remove(&second, now);
+        assert!(connect(&table, "ann", now).take_rate(now).is_err());
+    }
+
+    #[test]
+    fn the_index_of_users_follows() {
+        let now = Instant::now();
+        let table = Connections::new(limits());
+        let namespace = Namespace::new("/").unwrap();
+        let user = UserId::new("ann").unwrap();
+        let first = connect(&table, "ann", now);
+        let second = connect(&table, "ann", now);
+        assert_eq!(table.of_user(&namespace, &user), [first.id, second.id]);
+        table.remove(&first, now);
+        assert_eq!(table.of_user(&namespace, &user), [second.id]);
+        table.remove(&second, now);
+        assert!(table.of_user(&namespace, &user).is_empty() && table.is_empty());
+        table.sweep(now + Duration::from_secs(60));
+        assert!(table.user_buckets.is_empty());
+    }
+}

@@ -1,0 +1,164 @@
+//! What happened, and to whom.
+
+use super::names::{ConnectionId, EventName, Namespace, RoomName, UserId};
+use bytes::Bytes;
+use serde_json::{Map, Value};
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// Who a connection belongs to, as its token said when it was last accepted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Identity {
+    /// The user.
+    pub user: UserId,
+    /// The role after the operator's aliases have been applied.
+    pub role: String,
+    /// Every claim that the host does not interpret, as one JSON object.
+    pub claims: String,
+    /// When the token runs out, in seconds since 1970 UTC; never, for guests.
+    pub expires_at: Option<u64>,
+}
+
+impl Identity {
+    /// Returns an identity from its parts, the claims written as JSON.
+    #[must_use]
+    pub fn new(
+        user: UserId,
+        role: String,
+        claims: Map<String, Value>,
+        expires_at: Option<u64>,
+    ) -> Self {
+        Self {
+            user,
+            role,
+            claims: Value::Object(claims).to_string(),
+            expires_at,
+        }
+    }
+}
+
+/// The connection that an event belongs to.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// The connection.
+    pub connection: ConnectionId,
+    /// Whose it is.
+    pub identity: Arc<Identity>,
+}
+
+/// What the host observed.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Notice {
+    /// Authenticated, and before any message.
+    Connected,
+    /// The connection's last event; it is in no room any more.
+    Disconnected {
+        /// Why, in a word or two for the operator.
+        reason: Arc<str>,
+        /// The rooms it was in.
+        rooms: Arc<[RoomName]>,
+    },
+    /// A join took effect.
+    Joined {
+        /// The room.
+        room: RoomName,
+        /// Whether no other connection of the user was in the room.
+        first: bool,
+    },
+    /// A leave took effect, or the connection was lost.
+    Left {
+        /// The room.
+        room: RoomName,
+        /// Whether no other connection of the user remains.
+        last: bool,
+        /// Whether it was for a disconnect.
+        disconnected: bool,
+    },
+    /// A client acknowledged an emission, or did not.
+    Acknowledged {
+        /// What the plugin called the emission.
+        token: Arc<str>,
+        /// Which plugin that was.
+        plugin: Arc<str>,
+        /// The JSON array of the acknowledgement, or `timeout` or `disconnected`.
+        outcome: Result<String, &'static str>,
+    },
+}
+
+impl Notice {
+    /// Returns the name that plugins subscribe to.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Connected => "connected",
+            Self::Disconnected { .. } => "disconnected",
+            Self::Joined { .. } => "joined",
+            Self::Left { .. } => "left",
+            Self::Acknowledged { .. } => "acknowledged",
+        }
+    }
+
+    /// The names that a plugin can subscribe to.
+    pub const NAMES: [&'static str; 5] = [
+        "connected",
+        "disconnected",
+        "joined",
+        "left",
+        "acknowledged",
+    ];
+}
+
+/// What caused an event.
+#[derive(Debug, Clone)]
+pub enum Trigger {
+    /// A client sent it.
+    Message {
+        /// Its name.
+        name: EventName,
+        /// The JSON array of its arguments.
+        args: String,
+    },
+    /// The host observed it.
+    Notice(Notice),
+    /// A backend sent it.
+    Server {
+        /// Its name.
+        name: EventName,
+        /// The JSON array of its arguments.
+        args: String,
+        /// Where it came in.
+        source: &'static str,
+    },
+}
+
+impl Trigger {
+    /// Returns the name of the event.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Message { name, .. } | Self::Server { name, .. } => name.as_str(),
+            Self::Notice(notice) => notice.name(),
+        }
+    }
+}
+
+/// One event on its way through the pipeline.
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// A UUIDv7, the same again when a handler is run again.
+    pub id: Uuid,
+    /// When the host received it, in milliseconds since 1970 UTC.
+    pub at_ms: u64,
+    /// Where it belongs; a server event is seen by plugins of every namespace, each in its own.
+    pub namespace: Namespace,
+    /// Absent for a server event.
+    pub peer: Option<Peer>,
+    /// What caused it.
+    pub trigger: Trigger,
+    /// The binary attachments of a message.
+    pub attachments: Vec<Bytes>,
+    /// Whether the sender waits for an acknowledgement.
+    pub wants_ack: bool,
+    /// How many events of plugins' making led to this one.
+    pub depth: u8,
+}

@@ -1,0 +1,20 @@
+//! What an event, an instruction and a name are. Nothing here does I/O, is async, or knows of
+//! Socket.IO, WebAssembly or any store.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`names`] | ids and names as types of their own, each with its rule |
+//! | [`event`] | what happened, and to whom |
+//! | [`instruction`] | what a plugin wants done |
+//! | [`code`] | the error codes that a client can see |
+//! | [`payload`] | checks of the JSON that crosses the edge: arguments and binary placeholders |
+//! | [`rate`] | token buckets |
+//! | [`manifest`] | what a plugin says of itself |
+
+pub mod code;
+pub mod event;
+pub mod instruction;
+pub mod manifest;
+pub mod names;
+pub mod payload;
+pub mod rate;

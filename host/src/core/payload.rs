@@ -1,0 +1,191 @@
+//! Checks of the JSON that crosses the edge, inbound and outbound.
+//!
+//! Arguments travel as text and are not parsed into values here, except where a binary placeholder
+//! may hide in them: stock clients close the connection when a placeholder names an attachment that
+//! did not come, so one crafted event could otherwise disconnect a whole room.
+
+use serde::de::IgnoredAny;
+use serde_json::Value;
+
+/// Why arguments are refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidArgs {
+    /// Not JSON, or nested deeper than 127 levels.
+    #[error("the arguments are not valid JSON: {0}")]
+    Json(String),
+    /// JSON, but not an array.
+    #[error("the arguments are not a JSON array")]
+    NotAnArray,
+    /// Placeholders and attachments do not match.
+    #[error("binary placeholders and attachments do not match one to one: {0}")]
+    Placeholders(String),
+}
+
+/// Splits a packet's array into the event's name and the JSON array of its arguments.
+///
+/// # Errors
+/// When the text is not an array that begins with a text without escapes.
+pub fn split_packet(packet: &str) -> Result<(&str, String), InvalidArgs> {
+    let rest = packet
+        .trim_start()
+        .strip_prefix('[')
+        .ok_or(InvalidArgs::NotAnArray)?
+        .trim_start();
+    let rest = rest.strip_prefix('"').ok_or(InvalidArgs::NotAnArray)?;
+    let (name, rest) = rest.split_once('"').ok_or(InvalidArgs::NotAnArray)?;
+    let rest = rest.trim_start();
+    let args = match rest.strip_prefix(',') {
+        Some(args) => {
+            let mut text = String::with_capacity(args.len() + 1);
+            text.push('[');
+            text.push_str(args);
+            text
+        }
+        None if rest.trim_end() == "]" => "[]".to_owned(),
+        None => return Err(InvalidArgs::NotAnArray),
+    };
+    Ok((name, args))
+}
+
+/// Returns the array that goes to a client: the event's name, then its arguments. The arguments
+/// must have passed [`check_args`].
+#[must_use]
+pub fn join_packet(name: &str, args: &str) -> String {
+    let inner = args.trim();
+    let inner = inner
+        .strip_prefix('[')
+        .and_then(|inner| inner.strip_suffix(']'))
+        .unwrap_or(inner)
+        .trim();
+    let mut text = String::with_capacity(name.len() + inner.len() + 5);
+    text.push_str("[\"");
+    text.push_str(name);
+    text.push('"');
+    if !inner.is_empty() {
+        text.push(',');
+        text.push_str(inner);
+    }
+    text.push(']');
+    text
+}
+
+/// Checks that a text is a JSON array whose placeholders and `attachments` match one to one.
+///
+/// # Errors
+/// When it is not.
+pub fn check_args(args: &str, attachments: usize) -> Result<(), InvalidArgs> {
+    if !args.trim_start().starts_with('[') {
+        return Err(InvalidArgs::NotAnArray);
+    }
+    // A key can be written with escapes, so a backslash-u makes the text suspect too.
+    let suspect = attachments > 0 || args.contains("_placeholder") || args.contains("\\u");
+    if !suspect {
+        return serde_json::from_str::<IgnoredAny>(args)
+            .map(|_| ())
+            .map_err(|error| InvalidArgs::Json(error.to_string()));
+    }
+    let value: Value =
+        serde_json::from_str(args).map_err(|error| InvalidArgs::Json(error.to_string()))?;
+    let mut seen = vec![false; attachments];
+    check_placeholders(&value, &mut seen)?;
+    match seen.iter().position(|seen| !seen) {
+        Some(index) => Err(InvalidArgs::Placeholders(format!(
+            "attachment {index} has no placeholder"
+        ))),
+        None => Ok(()),
+    }
+}
+
+fn check_placeholders(value: &Value, seen: &mut [bool]) -> Result<(), InvalidArgs> {
+    match value {
+        Value::Array(items) => items
+            .iter()
+            .try_for_each(|item| check_placeholders(item, seen)),
+        Value::Object(object) => {
+            if object.get("_placeholder") != Some(&Value::Bool(true)) {
+                return object
+                    .values()
+                    .try_for_each(|item| check_placeholders(item, seen));
+            }
+            let number = object.get("num").and_then(Value::as_u64);
+            let slot = number
+                .and_then(|number| usize::try_from(number).ok())
+                .and_then(|number| seen.get_mut(number));
+            match slot {
+                Some(slot) if !*slot => {
+                    *slot = true;
+                    Ok(())
+                }
+                Some(_) => Err(InvalidArgs::Placeholders(
+                    "two placeholders name the same attachment".to_owned(),
+                )),
+                None => Err(InvalidArgs::Placeholders(
+                    "a placeholder names an attachment that is not there".to_owned(),
+                )),
+            }
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_packet_is_split_and_joined_to_the_same() {
+        for (packet, name, args) in [
+            (r#"["a"]"#, "a", "[]"),
+            (r#"["a",1,{"b":[2]}]"#, "a", r#"[1,{"b":[2]}]"#),
+            (r#" [ "a" , 1 ]"#, "a", "[ 1 ]"),
+        ] {
+            let (got_name, got_args) = split_packet(packet).unwrap();
+            assert_eq!((got_name, got_args.as_str()), (name, args));
+            let joined = join_packet(got_name, &got_args);
+            assert_eq!(
+                serde_json::from_str::<Value>(&joined).unwrap(),
+                serde_json::from_str::<Value>(packet).unwrap()
+            );
+        }
+        for bad in ["", "{}", "[1]", r#"["a" 1]"#, r#"["a"#] {
+            assert!(split_packet(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn stray_placeholders_are_refused() {
+        let one = r#"[{"_placeholder":true,"num":0}]"#;
+        assert_eq!(check_args(one, 1), Ok(()));
+        for (args, attachments) in [
+            (one, 0),
+            (one, 2),
+            (r#"[{"_placeholder":true,"num":1}]"#, 1),
+            (r#"[{"_placeholder":true,"num":-1}]"#, 1),
+            (r#"[{"_placeholder":true}]"#, 1),
+            (r#"[{"_placeholder":true,"num":0.5}]"#, 1),
+            (
+                r#"[{"a":{"_placeholder":true,"num":0}},{"_placeholder":true,"num":0}]"#,
+                1,
+            ),
+            (r#"[{"\u005fplaceholder":true,"num":7}]"#, 0),
+            ("[1]", 1),
+        ] {
+            assert!(
+                matches!(
+                    check_args(args, attachments),
+                    Err(InvalidArgs::Placeholders(_))
+                ),
+                "{args}"
+            );
+        }
+        assert_eq!(check_args(r#"[{"_placeholder":false,"num":9}]"#, 0), Ok(()));
+    }
+
+    #[test]
+    fn only_arrays_of_json_pass() {
+        for bad in ["", "{}", "[", "[1,]", "[1]x", "[nul]", &"[".repeat(500)] {
+            assert!(check_args(bad, 0).is_err(), "{bad}");
+        }
+        assert_eq!(check_args(r#"["ü\n", -1.5e3, null]"#, 0), Ok(()));
+    }
+}

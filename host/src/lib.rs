@@ -1,0 +1,25 @@
+//! Switchboard: a realtime server for Socket.IO clients whose behaviour is plugged in.
+//!
+//! `ARCHITECTURE.md` at the top of the repository tells the story of one event and the rules that
+//! the layers keep. This page is the map; an import points only downwards.
+//!
+//! | layer | modules |
+//! |---|---|
+//! | 6 | [`cli`] |
+//! | 5 | [`app`], [`config`] |
+//! | 4 | [`socket`], [`plugin`], [`store`], [`auth`], [`api`] |
+//! | 3 | [`pipeline`] |
+//! | 2 | [`connections`], [`rooms`], [`transactions`] |
+//! | 1 | [`ports`], [`metrics`] |
+//! | 0 | [`core`] |
+
+pub mod api;
+pub mod connections;
+pub mod core;
+pub mod metrics;
+pub mod pipeline;
+pub mod ports;
+pub mod rooms;
+pub mod socket;
+pub mod transactions;
+pub mod turns;

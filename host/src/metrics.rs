@@ -1,0 +1,172 @@
+//! What the host counts, for `/metrics` in Prometheus' text format. Names begin with `switchboard_`.
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::Registry,
+};
+use std::borrow::Cow;
+
+type Text = Cow<'static, str>;
+
+/// The label of a family with one dimension.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Of {
+    /// What the family is divided by; its name says what that is.
+    pub kind: Text,
+}
+
+/// The labels of what concerns one plugin.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OfPlugin {
+    /// The plugin.
+    pub plugin: Text,
+    /// `ok`, or what went wrong.
+    pub outcome: Text,
+}
+
+/// The label of what concerns one plugin as a whole.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Plugin {
+    /// The plugin.
+    pub plugin: Text,
+}
+
+/// Every metric of the host. Cheap to share by `Arc`; handles of single metrics may be kept by who
+/// counts often.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Connections now.
+    pub connections: Gauge,
+    /// Handshakes refused, by code.
+    pub refused: Family<Of, Counter>,
+    /// Connections ended, by reason.
+    pub disconnects: Family<Of, Counter>,
+    /// Clients' and backends' events handled, by `ok` or the code of the failure.
+    pub events: Family<Of, Counter>,
+    /// Frames queued for clients.
+    pub frames: Counter,
+    /// Frames that were not queued, by reason.
+    pub frames_lost: Family<Of, Counter>,
+    /// Calls of plugins.
+    pub calls: Family<OfPlugin, Counter>,
+    /// How long calls took, in seconds.
+    pub call_seconds: Family<Plugin, Histogram>,
+    /// Attempts to load a plugin.
+    pub loads: Family<OfPlugin, Counter>,
+    /// Whether a plugin is quarantined now.
+    pub quarantined: Family<Plugin, Gauge>,
+    /// Handlers run again because what they had read had changed.
+    pub conflicts: Family<Plugin, Counter>,
+    /// Lines of plugins' logs that were dropped, being too many.
+    pub log_lines_dropped: Family<Plugin, Counter>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("switchboard");
+        macro_rules! register {
+            ($name:literal, $help:literal, $metric:expr) => {{
+                let metric = $metric;
+                registry.register($name, $help, metric.clone());
+                metric
+            }};
+        }
+        Self {
+            connections: register!("connections", "Connections now", Gauge::default()),
+            refused: register!(
+                "handshakes_refused",
+                "Handshakes refused, by code",
+                Family::default()
+            ),
+            disconnects: register!(
+                "disconnects",
+                "Connections ended, by reason",
+                Family::default()
+            ),
+            events: register!(
+                "events",
+                "Events handled, by ok or the failure's code",
+                Family::default()
+            ),
+            frames: register!("frames", "Frames queued for clients", Counter::default()),
+            frames_lost: register!(
+                "frames_lost",
+                "Frames not queued, by reason",
+                Family::default()
+            ),
+            calls: register!(
+                "plugin_calls",
+                "Calls of plugins, by outcome",
+                Family::default()
+            ),
+            call_seconds: register!(
+                "plugin_call_seconds",
+                "How long calls of plugins took",
+                Family::<Plugin, Histogram>::new_with_constructor(|| {
+                    Histogram::new(exponential_buckets(0.000_002, 4.0, 11))
+                })
+            ),
+            loads: register!(
+                "plugin_loads",
+                "Attempts to load plugins, by outcome",
+                Family::default()
+            ),
+            quarantined: register!(
+                "plugin_quarantined",
+                "Whether a plugin is quarantined",
+                Family::default()
+            ),
+            conflicts: register!(
+                "state_conflicts",
+                "Handlers run again after a conflict",
+                Family::default()
+            ),
+            log_lines_dropped: register!(
+                "plugin_log_lines_dropped",
+                "Log lines of plugins dropped",
+                Family::default()
+            ),
+            registry,
+        }
+    }
+}
+
+impl Metrics {
+    /// Returns all metrics in Prometheus' text format.
+    ///
+    /// # Errors
+    /// When formatting fails, which writing into a text does not.
+    pub fn render(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+/// Counts one under a family's single label.
+pub fn count(family: &Family<Of, Counter>, kind: impl Into<Text>) {
+    family.get_or_create(&Of { kind: kind.into() }).inc();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_counted_is_rendered() {
+        let metrics = Metrics::default();
+        count(&metrics.refused, "AUTH_FAILED");
+        let text = metrics.render().unwrap();
+        assert!(
+            text.contains(r#"switchboard_handshakes_refused_total{kind="AUTH_FAILED"} 1"#),
+            "{text}"
+        );
+    }
+}

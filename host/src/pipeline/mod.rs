@@ -1,0 +1,550 @@
+//! The one pipeline that every event passes through: a client's message, a backend's event, and
+//! what the host observes.
+//!
+//! | module | step |
+//! |---|---|
+//! | [`authorise`] | 1: authenticated? (rate and size are checked when an event is accepted) |
+//! | [`route`] | 2: which plugins? |
+//! | this one | 3 and 4: call each in a transaction of its own, and commit |
+//! | [`check`] | may it want that? |
+//! | [`execute`] | 5: what it wants done |
+//! | [`answer`] | the sender hears of it, exactly once |
+
+pub mod answer;
+pub mod authorise;
+pub mod check;
+pub mod config;
+pub mod execute;
+pub mod route;
+pub mod view;
+
+use self::{
+    answer::{Outcome, OwedAnswer},
+    authorise::{AUTH_EVENT, TokenTimes},
+    check::{Bounds, Checked, Unacceptable},
+    execute::{Caused, Effects, Executor},
+    route::Routes,
+};
+use crate::{
+    connections::{Connection, Connections, Item, Message, Pushed},
+    core::{
+        code::{Code, Failure},
+        event::{Event, Identity, Notice, Peer, Trigger},
+        names::{EventName, Namespace, PluginName, RoomName},
+    },
+    ports::{Authenticator, CallError, CloseReason, KvTransaction, Plugin},
+    transactions::{CommitError, Transactions},
+    turns::Turns,
+};
+use futures_util::FutureExt;
+use serde_json::json;
+use std::{
+    collections::VecDeque,
+    future::Future,
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+use tokio::runtime::Handle;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use uuid::Uuid;
+
+/// Everything that an event meets on its way.
+pub struct Pipeline {
+    /// The connections of this node.
+    pub connections: Arc<Connections>,
+    /// Which plugins there are.
+    pub routes: Arc<Routes>,
+    /// Carries instructions out.
+    pub executor: Executor,
+    /// State, in transactions.
+    pub transactions: Arc<Transactions>,
+    /// Decides on tokens.
+    pub authenticator: Arc<dyn Authenticator>,
+    /// When tokens have to be shown.
+    pub token_times: TokenTimes,
+    /// What a reply may ask for.
+    pub bounds: Bounds,
+    /// How many events of plugins' making may follow from one another.
+    pub depth: u8,
+    /// The order of server events with a key.
+    pub turns: Turns,
+    /// The runtime that guests are called on, apart from socket I/O.
+    pub guests: Handle,
+    /// The runtime for everything that only waits.
+    pub timers: Handle,
+    /// Everything that runs, to be waited for.
+    pub tasks: TaskTracker,
+    /// Set when the host stops: nothing new is taken.
+    pub stopping: CancellationToken,
+}
+
+/// A backend's event.
+#[derive(Debug)]
+pub struct ServerEvent {
+    /// For this plugin only; for every one that subscribed when absent.
+    pub plugin: Option<PluginName>,
+    /// Its name.
+    pub name: EventName,
+    /// The JSON array of its arguments, checked.
+    pub args: String,
+    /// Events with the same key are handled in the order in which they came.
+    pub key: Option<String>,
+    /// Where it came in.
+    pub source: &'static str,
+}
+
+impl Pipeline {
+    /// Handles one event: each plugin that subscribed, in the configured order, sees it in a
+    /// transaction of its own, and its effects follow. The first acknowledgement wins; a failure
+    /// answers only when nobody acknowledged.
+    async fn handle(
+        self: &Arc<Self>,
+        event: &Arc<Event>,
+        only: Option<&PluginName>,
+    ) -> (Outcome, Effects) {
+        let routes = self.routes.snapshot();
+        let subscribers = routes.subscribers(&event.namespace, &event.trigger);
+        let mut effects = Effects::default();
+        let mut answer = None;
+        let mut failure = None;
+        let mut called = false;
+        for plugin in subscribers.iter() {
+            let info = plugin.info();
+            if only.is_some_and(|only| only != info.name()) {
+                continue;
+            }
+            called = true;
+            let event = in_namespace(event, &info.namespace);
+            match self.call(plugin, &event).await {
+                Ok(checked) => {
+                    answer = answer.or(checked.answer);
+                    let more = self.executor.execute(checked.steps, &event);
+                    self.ask(more.pending, info.name(), event.depth);
+                    effects.caused.extend(more.caused);
+                }
+                Err(why) => failure = failure.or(Some(why)),
+            }
+        }
+        let outcome = match (answer, failure) {
+            (Some(answer), _) => Ok(Some(answer)),
+            (None, Some(failure)) => Err(failure),
+            (None, None) if called => Ok(None),
+            (None, None) => Err(unknown(
+                event,
+                only.filter(|name| routes.plugin(name).is_none()),
+            )),
+        };
+        (outcome, effects)
+    }
+
+    /// Calls a plugin until what it read is still true when its writes are committed.
+    async fn call(&self, plugin: &Arc<dyn Plugin>, event: &Arc<Event>) -> Result<Checked, Failure> {
+        let info = plugin.info();
+        let mut attempt = 0;
+        let mut _turn = None;
+        loop {
+            let transaction = self.transactions.begin(info.name(), event.at_ms);
+            let state: Arc<dyn KvTransaction> = transaction.clone();
+            let verdict = plugin.call(event, &state).await.map_err(|error| {
+                log_failed_call(plugin, event, &error);
+                error.to_failure()
+            })?;
+            let checked = check::check(verdict?, info, event, &self.executor.rooms, &self.bounds)
+                .map_err(|unacceptable| match unacceptable {
+                Unacceptable::Refused(failure) => failure,
+                Unacceptable::BadReply(why) => {
+                    plugin.report_bad_reply(event, &why);
+                    let error = CallError::BadReply(why);
+                    log_failed_call(plugin, event, &error);
+                    error.to_failure()
+                }
+            })?;
+            match self.transactions.commit(&transaction).await {
+                Ok(()) => return Ok(checked),
+                Err(CommitError::Conflict) => {
+                    attempt += 1;
+                    if attempt > self.transactions.attempts() {
+                        return Err(Failure::new(
+                            Code::Conflict,
+                            "others changed the same state again and again",
+                        ));
+                    }
+                    // Held until the next attempt has committed.
+                    _turn = Some(self.transactions.rerun(&transaction, attempt).await);
+                }
+                Err(CommitError::Invalid(why)) => {
+                    plugin.report_bad_reply(event, &why);
+                    let error = CallError::BadReply(why);
+                    log_failed_call(plugin, event, &error);
+                    return Err(error.to_failure());
+                }
+                Err(CommitError::Unavailable(why)) => {
+                    tracing::warn!(plugin = %info.name(), why, "state is out of reach");
+                    return Err(Failure::new(Code::Unavailable, "state is out of reach"));
+                }
+            }
+        }
+    }
+
+    // ---- what comes in --------------------------------------------------------------------------
+
+    /// Takes a client's event. Never waits; an event that is not taken is answered at once.
+    pub fn accept(self: &Arc<Self>, connection: &Arc<Connection>, message: Message) {
+        if let Err(wait) = connection.take_rate(Instant::now()) {
+            let retry = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1);
+            return self.refuse(connection, message, "too many events", retry);
+        }
+        match connection.push_message(message, self.connections.limits()) {
+            Pushed::Start => self.start(connection.clone()),
+            Pushed::Queued => {}
+            Pushed::Full(message) => self.refuse(connection, message, "too many events wait", 100),
+            Pushed::Ended => {}
+        }
+    }
+
+    fn refuse(
+        &self,
+        connection: &Arc<Connection>,
+        message: Message,
+        why: &str,
+        retry_after_ms: u64,
+    ) {
+        let failure = Failure::new(Code::RateLimited, why)
+            .with_details(json!({ "retryAfterMs": retry_after_ms }));
+        let name = message.name.as_str();
+        OwedAnswer::new(&self.executor, connection, name, message.ack).answer(Err(failure));
+        if connection.count_refusal() > self.connections.limits().refusals
+            && connection.begin_closing()
+        {
+            tracing::warn!(connection = %connection.id, "closing a connection that goes on sending too much");
+            connection.outbound.close_transport(CloseReason::Flooding);
+        }
+    }
+
+    /// Takes a connection that has been established, with whose it is if that is known. One that has
+    /// ended in the meantime is let go of.
+    pub fn open(self: &Arc<Self>, connection: &Arc<Connection>, identity: Option<Identity>) {
+        if !self.connections.insert(connection) {
+            return;
+        }
+        self.executor.metrics.connections.inc();
+        match identity {
+            Some(identity) => {
+                self.admit(connection, identity);
+                Self::announce(connection);
+            }
+            None => self.await_token(connection),
+        }
+        if let Pushed::Start = connection.open_mailbox() {
+            self.start(connection.clone());
+        }
+    }
+
+    /// Takes the end of a connection.
+    pub fn close(self: &Arc<Self>, connection: &Arc<Connection>, reason: &str) {
+        if let Pushed::Start = connection.end_mailbox(reason.into()) {
+            self.start(connection.clone());
+        }
+    }
+
+    /// Handles a backend's event and returns the plugins' answer.
+    ///
+    /// # Errors
+    /// The plugins' failure, or the host's: `RATE_LIMITED` when too many wait for the same key,
+    /// `NOT_FOUND` for a plugin that is not loaded, `UNKNOWN_EVENT`, `UNAVAILABLE` while stopping.
+    pub async fn server_event(self: &Arc<Self>, event: ServerEvent) -> Outcome {
+        let pipeline = self.clone();
+        let stopping = Failure::new(Code::Unavailable, "the host is stopping");
+        if self.stopping.is_cancelled() {
+            return Err(stopping);
+        }
+        let handled = self.tasks.spawn_on(
+            async move {
+                let _turn = match &event.key {
+                    Some(key) => Some(pipeline.turns.wait(key).await.map_err(|_| {
+                        Failure::new(Code::RateLimited, "too many events wait for this key")
+                    })?),
+                    None => None,
+                };
+                let source = event.source;
+                let handled = Arc::new(Event {
+                    id: Uuid::now_v7(),
+                    at_ms: now_ms(),
+                    namespace: Namespace::root(),
+                    peer: None,
+                    trigger: Trigger::Server {
+                        name: event.name,
+                        args: event.args,
+                        source,
+                    },
+                    attachments: Vec::new(),
+                    wants_ack: true,
+                    depth: 0,
+                });
+                let (outcome, effects) = pipeline.handle(&handled, event.plugin.as_ref()).await;
+                pipeline.deliver(effects.caused, None, 1);
+                outcome
+            },
+            &self.guests,
+        );
+        handled.await.unwrap_or(Err(stopping))
+    }
+
+    // ---- one connection's mailbox ---------------------------------------------------------------
+
+    fn start(self: &Arc<Self>, connection: Arc<Connection>) {
+        let pipeline = self.clone();
+        self.tasks.spawn_on(
+            async move { pipeline.work(&connection).await },
+            &self.guests,
+        );
+    }
+
+    async fn work(self: &Arc<Self>, connection: &Arc<Connection>) {
+        let mut handled: u32 = 0;
+        while let Some(item) = connection.next_item() {
+            let handling = AssertUnwindSafe(self.handle_item(connection, item)).catch_unwind();
+            if handling.await.is_err() {
+                // A defect of the host's own. The event was answered when what was owed was dropped.
+                tracing::error!(connection = %connection.id, "handling an event panicked");
+            }
+            handled = handled.wrapping_add(1);
+            if handled.is_multiple_of(64) {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    async fn handle_item(self: &Arc<Self>, connection: &Arc<Connection>, item: Item) {
+        match item {
+            Item::Message(message) => self.handle_message(connection, message).await,
+            Item::Notice {
+                notice,
+                attachments,
+                depth,
+            } => {
+                self.handle_notices(connection, [(notice, attachments)], depth)
+                    .await
+            }
+            Item::End { reason } => self.handle_end(connection, reason).await,
+        }
+    }
+
+    async fn handle_message(self: &Arc<Self>, connection: &Arc<Connection>, message: Message) {
+        if message.name.as_str() == AUTH_EVENT {
+            if self.authenticate(connection, message).await {
+                self.handle_notices(connection, [(Notice::Connected, Vec::new())], 0)
+                    .await;
+            }
+            return;
+        }
+        let owed = OwedAnswer::new(
+            &self.executor,
+            connection,
+            message.name.as_str(),
+            message.ack,
+        );
+        let Some(identity) = connection.identity() else {
+            owed.answer(Err(Failure::new(
+                Code::NotAuthenticated,
+                "send `auth` with a token first",
+            )));
+            return;
+        };
+        if message.name.is_reserved() {
+            owed.answer(Err(Failure::new(
+                Code::InvalidPayload,
+                format!("the event name `{}` is reserved", message.name),
+            )));
+            return;
+        }
+        let event = Arc::new(Event {
+            id: Uuid::now_v7(),
+            at_ms: message.at_ms,
+            namespace: connection.namespace.clone(),
+            peer: Some(Peer {
+                connection: connection.id,
+                identity,
+            }),
+            trigger: Trigger::Message {
+                name: message.name,
+                args: message.args,
+            },
+            attachments: message.attachments,
+            wants_ack: owed.wants_ack(),
+            depth: 0,
+        });
+        let (outcome, effects) = self.handle(&event, None).await;
+        owed.answer(outcome);
+        let own = self.deliver(effects.caused, Some(connection), 1);
+        if !own.is_empty() {
+            self.handle_notices(connection, own, 1).await;
+        }
+    }
+
+    /// Hands notices to the plugins, and what follows from each of them right after it.
+    async fn handle_notices(
+        self: &Arc<Self>,
+        connection: &Arc<Connection>,
+        notices: impl IntoIterator<Item = (Notice, Vec<bytes::Bytes>)>,
+        depth: u8,
+    ) {
+        let Some(identity) = connection.identity() else {
+            return;
+        };
+        let mut queue: VecDeque<_> = notices
+            .into_iter()
+            .map(|(notice, attachments)| (notice, attachments, depth))
+            .collect();
+        while let Some((notice, attachments, depth)) = queue.pop_front() {
+            if depth > self.depth {
+                tracing::error!(
+                    connection = %connection.id, notice = notice.name(), depth,
+                    "plugins cause events of each other without end; this one is dropped"
+                );
+                continue;
+            }
+            let event = Arc::new(Event {
+                id: Uuid::now_v7(),
+                at_ms: now_ms(),
+                namespace: connection.namespace.clone(),
+                peer: Some(Peer {
+                    connection: connection.id,
+                    identity: identity.clone(),
+                }),
+                trigger: Trigger::Notice(notice),
+                attachments,
+                wants_ack: false,
+                depth,
+            });
+            let (_, effects) = self.handle(&event, None).await;
+            let own = self.deliver(effects.caused, Some(connection), depth + 1);
+            queue.extend(
+                own.into_iter()
+                    .map(|(notice, attachments)| (notice, attachments, depth + 1)),
+            );
+        }
+    }
+
+    async fn handle_end(self: &Arc<Self>, connection: &Arc<Connection>, reason: Arc<str>) {
+        let left = self
+            .executor
+            .rooms
+            .remove(&connection.namespace, connection.id);
+        self.connections.remove(connection, Instant::now());
+        self.executor.metrics.connections.dec();
+        let rooms: Arc<[RoomName]> = left.iter().map(|(room, _)| room.clone()).collect();
+        let notices = left
+            .into_iter()
+            .map(|(room, last)| Notice::Left {
+                room,
+                last,
+                disconnected: true,
+            })
+            .chain([Notice::Disconnected { reason, rooms }])
+            .map(|notice| (notice, Vec::new()));
+        self.handle_notices(connection, notices, 0).await;
+    }
+
+    /// Puts what was caused into the mailboxes of its connections; returns what concerns `own`.
+    fn deliver(
+        self: &Arc<Self>,
+        caused: Vec<Caused>,
+        own: Option<&Arc<Connection>>,
+        depth: u8,
+    ) -> Vec<(Notice, Vec<bytes::Bytes>)> {
+        let mut mine = Vec::new();
+        for Caused { connection, notice } in caused {
+            if own.is_some_and(|own| own.id == connection.id) {
+                mine.push((notice, Vec::new()));
+            } else if let Pushed::Start = connection.push_notice(notice, Vec::new(), depth) {
+                self.start(connection);
+            }
+        }
+        mine
+    }
+
+    /// Waits for acknowledgements that clients were asked for; each becomes a notice.
+    fn ask(self: &Arc<Self>, pending: Vec<execute::PendingAck>, plugin: &PluginName, depth: u8) {
+        for execute::PendingAck {
+            connection,
+            token,
+            answer,
+        } in pending
+        {
+            let pipeline = self.clone();
+            let plugin: Arc<str> = plugin.as_str().into();
+            self.tasks.spawn_on(
+                async move {
+                    let Some(answer) = pipeline.unless_stopping(answer).await else {
+                        return;
+                    };
+                    let (outcome, attachments) = match answer {
+                        Ok((args, attachments)) => (Ok(args), attachments),
+                        Err(why) => (Err(why), Vec::new()),
+                    };
+                    let notice = Notice::Acknowledged {
+                        token,
+                        plugin,
+                        outcome,
+                    };
+                    if let Pushed::Start = connection.push_notice(notice, attachments, depth + 1) {
+                        pipeline.start(connection);
+                    }
+                },
+                &self.timers,
+            );
+        }
+    }
+
+    /// Returns what a future gives, none when the host stops first.
+    pub async fn unless_stopping<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+        self.stopping.run_until_cancelled(future).await
+    }
+}
+
+fn in_namespace(event: &Arc<Event>, namespace: &Namespace) -> Arc<Event> {
+    if event.namespace == *namespace {
+        return event.clone();
+    }
+    let mut event = Event::clone(event);
+    event.namespace = namespace.clone();
+    Arc::new(event)
+}
+
+fn unknown(event: &Event, missing: Option<&PluginName>) -> Failure {
+    match missing {
+        Some(plugin) => Failure::new(Code::NotFound, format!("no plugin `{plugin}` is loaded")),
+        None => {
+            let name = event.trigger.name();
+            Failure::new(
+                Code::UnknownEvent,
+                format!("nobody takes the event `{name}`"),
+            )
+        }
+    }
+}
+
+fn log_failed_call(plugin: &Arc<dyn Plugin>, event: &Event, error: &CallError) {
+    let info = plugin.info();
+    tracing::warn!(
+        plugin = %info.name(),
+        version = info.manifest.version,
+        digest = info.digest,
+        event = event.trigger.name(),
+        id = %event.id,
+        connection = event.peer.as_ref().map(|peer| tracing::field::display(peer.connection)),
+        %error,
+        "a plugin failed on an event"
+    );
+}
+
+/// Returns the time, in milliseconds since 1970 UTC.
+#[must_use]
+pub fn now_ms() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or(Duration::ZERO);
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

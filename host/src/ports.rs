@@ -1,0 +1,271 @@
+//! The traits between the host's own services and what they run on. Layer 4 implements them; the
+//! layers between use them; only `app` knows which implementation stands behind each.
+
+use crate::core::{
+    code::{Code, Failure},
+    event::{Event, Identity},
+    instruction::Reply,
+    manifest::Manifest,
+    names::{Namespace, PluginName, RoomPrefix},
+};
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+// ---- sockets ------------------------------------------------------------------------------------
+
+/// One event for clients, checked and ready to be sent to any number of connections.
+#[derive(Debug, Clone)]
+pub struct Frame {
+    /// The JSON array of the event's name and its arguments.
+    pub packet: String,
+    /// What the placeholders in it stand for.
+    pub attachments: Vec<Bytes>,
+}
+
+/// Why a frame was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SendError {
+    /// The connection's outgoing queue is full: its client does not read.
+    Full,
+    /// The connection is gone.
+    Closed,
+}
+
+/// Why a transport is closed by the host; the word that the log and the metrics use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CloseReason {
+    /// A plugin or the server API asked for it.
+    Requested,
+    /// The client does not read what it is sent.
+    SlowConsumer,
+    /// The client sends far more than the host takes.
+    Flooding,
+    /// The host shuts down.
+    Draining,
+}
+
+impl CloseReason {
+    /// Returns the word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Requested => "requested",
+            Self::SlowConsumer => "slow-consumer",
+            Self::Flooding => "flooding",
+            Self::Draining => "draining",
+        }
+    }
+}
+
+/// The outgoing side of one connection. Nothing here waits.
+pub trait Outbound: Send + Sync {
+    /// Queues a frame. A volatile one may be dropped silently.
+    ///
+    /// # Errors
+    /// When it was not queued. Not for a volatile frame.
+    fn emit(&self, frame: &Frame, volatile: bool) -> Result<(), SendError>;
+
+    /// Queues a frame that asks for an acknowledgement, and returns what resolves to the JSON array and attachments
+    /// of the client's answer, or to `timeout` or `disconnected`.
+    fn emit_with_ack(
+        &self,
+        frame: &Frame,
+        timeout: Duration,
+    ) -> BoxFuture<'static, Result<(String, Vec<Bytes>), &'static str>>;
+
+    /// Closes the namespace. Stock clients do not come back by themselves.
+    fn disconnect(&self);
+
+    /// Closes the transport under all of the client's namespaces, so that stock clients reconnect.
+    fn close_transport(&self, reason: CloseReason);
+}
+
+/// The place for the one acknowledgement of one client event.
+pub trait Acknowledge: Send {
+    /// Sends the acknowledgement: the JSON array of its arguments, checked.
+    ///
+    /// # Errors
+    /// When it was not queued.
+    fn send(self: Box<Self>, args: String, attachments: Vec<Bytes>) -> Result<(), SendError>;
+}
+
+// ---- authentication -----------------------------------------------------------------------------
+
+/// A refusal of authentication.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}: {message}", .code.as_str())]
+pub struct Refused {
+    /// Which refusal.
+    pub code: Code,
+    /// For the client: never says more than which check failed.
+    pub message: String,
+}
+
+/// What a guest says of itself in the query of its handshake.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GuestRequest {
+    /// At most 128 characters are kept.
+    pub username: String,
+    /// At most 254 characters are kept.
+    pub email: Option<String>,
+}
+
+/// Decides who a connection belongs to.
+pub trait Authenticator: Send + Sync {
+    /// Returns whose token this is.
+    fn verify<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<Identity, Refused>>;
+
+    /// Returns an identity for a guest, none where guests are not allowed.
+    fn guest(&self, request: &GuestRequest) -> Option<Identity>;
+}
+
+// ---- plugins ------------------------------------------------------------------------------------
+
+/// What is fixed for one generation of a plugin: a version together with the operator's settings.
+#[derive(Debug)]
+pub struct PluginInfo {
+    /// What it says of itself.
+    pub manifest: Manifest,
+    /// Where it is mounted.
+    pub namespace: Namespace,
+    /// The prefixes that it was granted.
+    pub rooms: BTreeSet<RoomPrefix>,
+    /// The first 12 hexadecimal digits of the content's SHA-256.
+    pub digest: String,
+}
+
+impl PluginInfo {
+    /// Returns the plugin's name.
+    #[must_use]
+    pub fn name(&self) -> &PluginName {
+        &self.manifest.name
+    }
+
+    /// Tells whether the plugin was granted the prefix of a room.
+    #[must_use]
+    pub fn may_use_prefix(&self, prefix: &str) -> bool {
+        self.rooms.contains(prefix)
+    }
+}
+
+/// Why a call gave no reply. A handler's own verdict is no such thing.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum CallError {
+    /// It did not answer in time.
+    #[error("no answer within {0:?}")]
+    Timeout(Duration),
+    /// It trapped; the text is for the operator.
+    #[error("trap: {0}")]
+    Trap(String),
+    /// It answered what is not valid; the text is for the operator.
+    #[error("bad reply: {0}")]
+    BadReply(String),
+    /// It failed too often.
+    #[error("quarantined for another {retry_after_ms} ms")]
+    Quarantined {
+        /// When trying again may help.
+        retry_after_ms: u64,
+    },
+    /// The host could not run it now: no instance could be had. Not the plugin's fault.
+    #[error("no instance to be had: {0}")]
+    Unavailable(String),
+}
+
+impl CallError {
+    /// Returns what the sender of the event sees.
+    #[must_use]
+    pub fn to_failure(&self) -> Failure {
+        match self {
+            Self::Timeout(_) => {
+                Failure::new(Code::PluginTimeout, "the plugin did not answer in time")
+            }
+            Self::Trap(_) | Self::BadReply(_) => {
+                Failure::new(Code::PluginFailed, "the plugin failed on this event")
+            }
+            Self::Quarantined { retry_after_ms } => {
+                Failure::new(Code::PluginQuarantined, "the plugin is disabled for now")
+                    .with_details(serde_json::json!({ "retryAfterMs": retry_after_ms }))
+            }
+            Self::Unavailable(_) => Failure::new(Code::Unavailable, "the plugin cannot be run now"),
+        }
+    }
+}
+
+/// What a handler returned: a reply, or its verdict that the event cannot be done.
+pub type Verdict = Result<Reply, Failure>;
+
+/// One generation of a plugin, ready to be called.
+pub trait Plugin: Send + Sync {
+    /// Returns what is fixed for this generation.
+    fn info(&self) -> &PluginInfo;
+
+    /// Hands it an event. The state it reads and stages is in `state`; nothing is committed here.
+    /// Counts faults of its own, by the event's user, towards quarantine.
+    fn call<'a>(
+        &'a self,
+        event: &'a Arc<Event>,
+        state: &'a Arc<dyn KvTransaction>,
+    ) -> BoxFuture<'a, Result<Verdict, CallError>>;
+
+    /// Counts a fault that was found only after the call: a reply that is not valid.
+    fn report_bad_reply(&self, event: &Event, why: &str);
+}
+
+// ---- state --------------------------------------------------------------------------------------
+
+/// Why a capability refused or could not do what was asked; the codes are those of `fault` in
+/// `wit/types.wit`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{code}: {message}")]
+pub struct Fault {
+    /// `INVALID`, `TOO_LARGE`, `TOO_MANY`, `UNAVAILABLE`, `CONFLICT` or `NOT_GRANTED`.
+    pub code: &'static str,
+    /// For the plugin's author.
+    pub message: String,
+}
+
+impl Fault {
+    /// Returns a fault.
+    pub fn new(code: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+        }
+    }
+}
+
+/// A handler's view of stored state: what is committed, and its own staged writes over it. The
+/// semantics and the limits are those of `kv` in `wit/capabilities.wit`.
+pub trait KvTransaction: Send + Sync {
+    /// Returns the value of a key.
+    fn get<'a>(
+        &'a self,
+        partition: &'a str,
+        key: &'a str,
+    ) -> BoxFuture<'a, Result<Option<String>, Fault>>;
+
+    /// Stages a value, for `ttl_ms` after the event's time or for ever.
+    fn set(
+        &self,
+        partition: &str,
+        key: &str,
+        value: String,
+        ttl_ms: Option<u64>,
+    ) -> Result<(), Fault>;
+
+    /// Stages a deletion.
+    fn delete(&self, partition: &str, key: &str) -> Result<(), Fault>;
+
+    /// Stages an addition.
+    fn add(&self, partition: &str, key: &str, delta: i64) -> Result<(), Fault>;
+
+    /// Returns a page of keys and values.
+    fn list<'a>(
+        &'a self,
+        partition: &'a str,
+        prefix: &'a str,
+        after: Option<&'a str>,
+        limit: u32,
+    ) -> BoxFuture<'a, Result<Vec<(String, String)>, Fault>>;
+}

@@ -1,0 +1,168 @@
+//! Who may knock, how often, and from which web pages.
+
+use super::{
+    config::SocketConfig,
+    listener::{PeerAddress, Switch, Transports},
+};
+use crate::{
+    core::rate::{Rate, TokenBucket},
+    metrics::{Metrics, count},
+};
+use axum::{
+    extract::{Request, State},
+    http::{HeaderValue, Method, StatusCode, header},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use dashmap::DashMap;
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Instant,
+};
+use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
+
+/// How often addresses may open sessions.
+#[derive(Clone)]
+pub(super) struct Admission(Arc<Inner>);
+
+struct Inner {
+    path: String,
+    rate: Rate,
+    trust_forwarded_for: bool,
+    buckets: DashMap<IpAddr, TokenBucket>,
+    admitted: AtomicU32,
+    transports: Arc<Transports>,
+    metrics: Arc<Metrics>,
+}
+
+/// After how many attempts those addresses are forgotten that have been quiet.
+const SWEEP_EVERY: u32 = 1_024;
+
+impl Admission {
+    pub(super) fn new(
+        config: &SocketConfig,
+        transports: Arc<Transports>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            path: config.path.clone(),
+            rate: Rate {
+                per_second: f64::from(config.handshakes_per_second),
+                burst: f64::from(config.handshake_burst),
+            },
+            trust_forwarded_for: config.trust_forwarded_for,
+            buckets: DashMap::new(),
+            admitted: AtomicU32::new(0),
+            transports,
+            metrics,
+        }))
+    }
+
+    fn take(&self, address: IpAddr, now: Instant) -> bool {
+        if self.0.admitted.fetch_add(1, Ordering::Relaxed) % SWEEP_EVERY == 0 {
+            self.0.buckets.retain(|_, bucket| !bucket.is_full(now));
+        }
+        self.0
+            .buckets
+            .entry(address)
+            .or_insert_with(|| TokenBucket::new(self.0.rate, now))
+            .take(now)
+            .is_ok()
+    }
+
+    fn address(&self, request: &Request) -> Option<IpAddr> {
+        // The last entry is the one that our own proxy wrote.
+        let forwarded = || {
+            let header = request
+                .headers()
+                .get_all("x-forwarded-for")
+                .iter()
+                .next_back()?;
+            header
+                .to_str()
+                .ok()?
+                .rsplit(',')
+                .next()?
+                .trim()
+                .parse()
+                .ok()
+        };
+        self.0
+            .trust_forwarded_for
+            .then(forwarded)
+            .flatten()
+            .or_else(|| {
+                request
+                    .extensions()
+                    .get::<PeerAddress>()
+                    .map(|peer| peer.0.ip())
+            })
+    }
+}
+
+/// Lets a request through: one that opens a session only if its address has not opened too many.
+pub(super) async fn admit(
+    State(admission): State<Admission>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if !request.uri().path().starts_with(&admission.0.path) {
+        return next.run(request).await;
+    }
+    let mut session = None;
+    let mut websocket = false;
+    for (key, value) in form_urlencoded::parse(request.uri().query().unwrap_or("").as_bytes()) {
+        match &*key {
+            "sid" => session = Some(value.into_owned()),
+            "transport" => websocket = value == "websocket",
+            _ => {}
+        }
+    }
+    match session {
+        None => {
+            let refused = request.method() != Method::OPTIONS
+                && admission
+                    .address(&request)
+                    .is_some_and(|address| !admission.take(address, Instant::now()));
+            if refused {
+                count(&admission.0.metrics.refused, "RATE_LIMITED");
+                let headers = [(header::RETRY_AFTER, HeaderValue::from_static("1"))];
+                let text = "RATE_LIMITED: too many connection attempts from this address";
+                return (StatusCode::TOO_MANY_REQUESTS, headers, text).into_response();
+            }
+        }
+        Some(session) if websocket => {
+            if let Some(switch) = request.extensions().get::<Arc<Switch>>() {
+                admission.0.transports.upgrading(&session, switch);
+            }
+        }
+        Some(_) => {}
+    }
+    next.run(request).await
+}
+
+/// Returns the answer to browsers that ask from which pages the host may be used: those configured,
+/// with credentials; from no other where none is.
+pub(super) fn cors(config: &SocketConfig) -> CorsLayer {
+    let any = config.cors_origin.iter().any(|origin| origin == "*");
+    let listed: Vec<HeaderValue> = config
+        .cors_origin
+        .iter()
+        .filter_map(|origin| origin.trim_end_matches('/').parse().ok())
+        .collect();
+    // With credentials `*` may not be answered literally, so the asking page is named.
+    let origin = if any {
+        AllowOrigin::mirror_request()
+    } else {
+        AllowOrigin::list(listed)
+    };
+    CorsLayer::new()
+        .allow_origin(origin)
+        .allow_credentials(true)
+        .allow_methods([Method::GET, Method::POST])
+        .allow_headers(AllowHeaders::mirror_request())
+}

@@ -1,0 +1,194 @@
+//! From a CONNECT packet to a connection that the pipeline knows.
+//!
+//! Everything is decided in the connect *middleware*, before the client is told that it is
+//! connected: whose the connection is, and the handler for its events, which may come right behind
+//! the answer. The connect handler then hands the connection to the pipeline.
+
+use super::{
+    Edge,
+    adapter::HostAdapter,
+    inbound::Inbound,
+    outbound::{Line, SocketOutbound},
+};
+use crate::{
+    connections::Connection,
+    core::{code::Code, event::Identity, names::Namespace},
+    metrics::count,
+    ports::{GuestRequest, Refused},
+};
+use parking_lot::Mutex;
+use serde_json::Value;
+use socketioxide::{
+    extract::{SocketRef, TryData},
+    handler::ConnectHandler,
+    socket::DisconnectReason,
+};
+use std::{sync::Arc, time::Instant};
+
+/// A connection that the client has not been told of yet; kept by the socket until it is.
+#[derive(Clone)]
+struct Established(Arc<Mutex<Option<(Arc<Connection>, Option<Identity>)>>>);
+
+impl Edge {
+    /// Serves a namespace.
+    pub(super) fn serve_namespace(self: &Arc<Self>, namespace: &Namespace) {
+        let (edge, path) = (self.clone(), namespace.clone());
+        let middleware = move |socket: SocketRef<HostAdapter>, auth: TryData<Value>| {
+            let (edge, namespace) = (edge.clone(), path.clone());
+            async move { edge.establish(&namespace, &socket, auth.0.ok()).await }
+        };
+        let edge = self.clone();
+        let handler = move |socket: SocketRef<HostAdapter>| {
+            let edge = edge.clone();
+            async move {
+                let established = socket.extensions.get::<Established>();
+                let taken = established.and_then(|established| established.0.lock().take());
+                if let Some((connection, identity)) = taken {
+                    edge.pipeline.open(&connection, identity);
+                }
+            }
+        };
+        self.io
+            .ns(namespace.as_str().to_owned(), handler.with(middleware));
+    }
+
+    async fn establish(
+        self: &Arc<Self>,
+        namespace: &Namespace,
+        socket: &SocketRef<HostAdapter>,
+        auth: Option<Value>,
+    ) -> Result<(), Refused> {
+        let identity = self
+            .admit(namespace, socket, auth)
+            .await
+            .inspect_err(|refused| {
+                count(&self.metrics.refused, refused.code.as_str());
+                tracing::debug!(%refused, %namespace, "a connection was refused");
+            })?;
+        let Some(local) = self
+            .locals
+            .get(namespace.as_str())
+            .map(|local| local.clone())
+        else {
+            return Err(unavailable("the host is starting"));
+        };
+        let line = Line {
+            local,
+            sid: socket.id,
+        };
+        let outbound = SocketOutbound {
+            line: line.clone(),
+            io: self.io.clone(),
+            transports: self.transports.clone(),
+            metrics: self.metrics.clone(),
+        };
+        let connection =
+            self.pipeline
+                .connections
+                .create(namespace.clone(), Arc::new(outbound), Instant::now());
+        socket.on_fallback(Inbound {
+            pipeline: self.pipeline.clone(),
+            connection: Arc::downgrade(&connection),
+            line,
+            max_message_bytes: self.max_message_bytes,
+        });
+        let (pipeline, ended) = (self.pipeline.clone(), Arc::downgrade(&connection));
+        socket.on_disconnect(move |reason: DisconnectReason| {
+            if let Some(connection) = ended.upgrade() {
+                count(&pipeline.executor.metrics.disconnects, word_for(reason));
+                pipeline.close(&connection, word_for(reason));
+            }
+            std::future::ready(())
+        });
+        socket
+            .extensions
+            .insert(Established(Arc::new(Mutex::new(Some((
+                connection, identity,
+            ))))));
+        Ok(())
+    }
+
+    async fn admit(
+        &self,
+        namespace: &Namespace,
+        socket: &SocketRef<HostAdapter>,
+        auth: Option<Value>,
+    ) -> Result<Option<Identity>, Refused> {
+        if self.pipeline.stopping.is_cancelled() {
+            return Err(unavailable("the host is stopping"));
+        }
+        if self.pipeline.connections.len() >= self.max_connections {
+            return Err(unavailable(
+                "the host has as many connections as it may have",
+            ));
+        }
+        tracing::trace!(%namespace, "a client asks to be connected");
+        let parts = socket.req_parts();
+        let query: Vec<(String, String)> =
+            form_urlencoded::parse(parts.uri.query().unwrap_or("").as_bytes())
+                .into_owned()
+                .collect();
+        let asked = |name: &str| {
+            query
+                .iter()
+                .find(|(key, value)| key == name && !value.is_empty())
+                .map(|(_, value)| value.clone())
+        };
+        let in_auth = match auth.as_ref().and_then(|auth| auth.get("token")) {
+            None | Some(Value::Null) => None,
+            Some(Value::String(token)) => Some(token.clone()),
+            Some(_) => {
+                return Err(Refused {
+                    code: Code::AuthFailed,
+                    message: "auth.token is not a string".to_owned(),
+                });
+            }
+        };
+        let bearer = || {
+            let header = parts.headers.get("authorization")?.to_str().ok()?;
+            let (scheme, token) = header.split_once(' ')?;
+            scheme
+                .eq_ignore_ascii_case("bearer")
+                .then(|| token.trim().to_owned())
+        };
+        if let Some(token) = in_auth.or_else(|| asked("token")).or_else(bearer) {
+            return self.pipeline.authenticator.verify(&token).await.map(Some);
+        }
+        if let Some(username) = asked("username") {
+            let request = GuestRequest {
+                username: username.chars().take(128).collect(),
+                email: asked("email").map(|email| email.chars().take(254).collect()),
+            };
+            if let Some(guest) = self.pipeline.authenticator.guest(&request) {
+                return Ok(Some(guest));
+            }
+        }
+        if self.late_authentication {
+            return Ok(None);
+        }
+        Err(Refused {
+            code: Code::NotAuthenticated,
+            message: "connect with a token".to_owned(),
+        })
+    }
+}
+
+fn unavailable(message: &str) -> Refused {
+    Refused {
+        code: Code::Unavailable,
+        message: message.to_owned(),
+    }
+}
+
+fn word_for(reason: DisconnectReason) -> &'static str {
+    match reason {
+        DisconnectReason::TransportClose => "transport close",
+        DisconnectReason::MultipleHttpPollingError => "multiple polling requests",
+        DisconnectReason::PacketParsingError => "malformed packet",
+        DisconnectReason::TransportError => "transport error",
+        DisconnectReason::ClientNSDisconnect => "client disconnect",
+        DisconnectReason::ServerNSDisconnect => "server disconnect",
+        DisconnectReason::ClosingServer => "host closing",
+        DisconnectReason::HeartbeatTimeout => "ping timeout",
+    }
+}

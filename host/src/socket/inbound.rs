@@ -1,0 +1,88 @@
+//! Packets that come in: taken synchronously, in the order in which they came.
+
+use super::{
+    adapter::HostAdapter,
+    outbound::{AckLine, Line},
+};
+use crate::{
+    connections::{Connection, Message},
+    core::{
+        code::{Code, Failure},
+        names::EventName,
+        payload,
+    },
+    pipeline::{Pipeline, answer::OwedAnswer, now_ms},
+    ports::Acknowledge,
+};
+use bytes::Bytes;
+use socketioxide::{handler::MessageHandler, socket::Socket};
+use socketioxide_core::Value;
+use std::sync::{Arc, Weak};
+
+/// Takes every event of one socket. `socketioxide` runs ordinary handlers each in a task of its own,
+/// which loses their order; this one is called in order, and only queues.
+pub(super) struct Inbound {
+    pub(super) pipeline: Arc<Pipeline>,
+    /// Weak until the connection is in the table: the socket must not keep it alive.
+    pub(super) connection: Weak<Connection>,
+    pub(super) line: Line,
+    pub(super) max_message_bytes: usize,
+}
+
+/// Marks the implementation of `MessageHandler` among those for closures.
+pub(super) struct InOrder;
+
+impl MessageHandler<HostAdapter, InOrder> for Inbound {
+    fn call(&self, _: Arc<Socket<HostAdapter>>, packet: Value, ack_id: Option<i64>) {
+        let Some(connection) = self.connection.upgrade() else {
+            return;
+        };
+        let ack = ack_id.map(|id| -> Box<dyn Acknowledge> {
+            Box::new(AckLine {
+                line: self.line.clone(),
+                id,
+            })
+        });
+        let Value::Str(packet, attachments) = packet else {
+            return;
+        };
+        let attachments = Vec::from(attachments.unwrap_or_default());
+        match self.parse(packet.as_str(), &attachments) {
+            Ok((name, args)) => self.pipeline.accept(
+                &connection,
+                Message {
+                    name,
+                    args,
+                    attachments,
+                    ack,
+                    at_ms: now_ms(),
+                },
+            ),
+            Err(failure) => {
+                let name = payload::split_packet(packet.as_str()).map_or("", |(name, _)| name);
+                let name: String = name.chars().take(128).collect();
+                OwedAnswer::new(&self.pipeline.executor, &connection, &name, ack)
+                    .answer(Err(failure));
+            }
+        }
+    }
+}
+
+impl Inbound {
+    fn parse(&self, packet: &str, attachments: &[Bytes]) -> Result<(EventName, String), Failure> {
+        let invalid = |why: String| Failure::new(Code::InvalidPayload, why);
+        let bytes = packet.len() + attachments.iter().map(Bytes::len).sum::<usize>();
+        if bytes > self.max_message_bytes {
+            return Err(invalid(format!(
+                "the message has {bytes} bytes, of at most {}",
+                self.max_message_bytes
+            )));
+        }
+        let (name, args) =
+            payload::split_packet(packet).map_err(|error| invalid(error.to_string()))?;
+        let name = EventName::new(name).map_err(|error| invalid(error.to_string()))?;
+        payload::check_args(&args, attachments.len())
+            .map_err(|error| invalid(error.to_string()))?;
+        Ok((name, args))
+    }
+}

@@ -1,0 +1,334 @@
+//! The host's TCP side: it accepts, counts, and can end every transport.
+//!
+//! Socket.IO's server offers no way to close a transport, so every accepted stream is wrapped with a
+//! [`Switch`]. To end a WebSocket transport the switch lets the server read an Engine.IO close
+//! packet, as if the client had sent it: the server then writes out what is queued and closes. What
+//! has not ended some seconds later, or is to end at once, is cut.
+
+use super::adapter::HostAdapter;
+use crate::ports::CloseReason;
+use axum::{Router, body::Body, extract::Request};
+use dashmap::DashMap;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use parking_lot::Mutex;
+use socketioxide::{TransportType, socket::Socket};
+use std::{
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicU8, AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower::ServiceExt;
+
+/// How long a transport may take to write out what is queued before it is cut.
+const FLUSH_TIME: Duration = Duration::from_secs(5);
+
+/// How long data may stay unacknowledged by the peer's TCP before the stream is given up; a stalled
+/// peer would otherwise keep its socket for ever.
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a client may take to send the head of a request.
+const HEADER_TIME: Duration = Duration::from_secs(15);
+
+/// A text frame of a client with the Engine.IO packet `1` (close), masked with zeros (RFC 6455, 5.2).
+const CLOSE_PACKET: [u8; 7] = [0x81, 0x81, 0, 0, 0, 0, b'1'];
+
+const OPEN: u8 = 0;
+const ENDING: u8 = 1;
+const CUT: u8 = 2;
+
+/// Ends one stream.
+#[derive(Debug, Default)]
+pub(super) struct Switch {
+    state: AtomicU8,
+    wakers: Mutex<[Option<Waker>; 2]>,
+    /// The session that was upgraded on this stream, to be forgotten with it.
+    session: OnceLock<(Weak<Transports>, String)>,
+}
+
+impl Switch {
+    fn set(&self, state: u8) {
+        self.state.fetch_max(state, Ordering::AcqRel);
+        for waker in self.wakers.lock().iter_mut().filter_map(Option::take) {
+            waker.wake();
+        }
+    }
+
+    fn is_cut(&self) -> bool {
+        self.state.load(Ordering::Acquire) >= CUT
+    }
+
+    /// Remembers who waits to read (0) or write (1). Called before the state is looked at.
+    fn remember(&self, side: usize, cx: &Context<'_>) {
+        if let Some(slot) = self.wakers.lock().get_mut(side) {
+            match slot {
+                Some(waker) => waker.clone_from(cx.waker()),
+                None => *slot = Some(cx.waker().clone()),
+            }
+        }
+    }
+}
+
+impl Drop for Switch {
+    fn drop(&mut self) {
+        if let Some((transports, session)) = self.session.get()
+            && let Some(transports) = transports.upgrade()
+        {
+            transports.upgraded.remove(session);
+        }
+    }
+}
+
+struct SwitchedStream {
+    stream: TcpStream,
+    switch: Arc<Switch>,
+    close_packet_read: bool,
+    _open: OpenStream,
+}
+
+fn cut() -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionAborted, "cut by the host")
+}
+
+impl AsyncRead for SwitchedStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.switch.remember(0, cx);
+        match self.switch.state.load(Ordering::Acquire) {
+            OPEN => Pin::new(&mut self.stream).poll_read(cx, buffer),
+            ENDING if !self.close_packet_read && buffer.remaining() >= CLOSE_PACKET.len() => {
+                self.close_packet_read = true;
+                buffer.put_slice(&CLOSE_PACKET);
+                Poll::Ready(Ok(()))
+            }
+            ENDING => Poll::Pending,
+            _ => Poll::Ready(Err(cut())),
+        }
+    }
+}
+
+impl AsyncWrite for SwitchedStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.switch.remember(1, cx);
+        if self.switch.is_cut() {
+            return Poll::Ready(Err(cut()));
+        }
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.switch.remember(1, cx);
+        if self.switch.is_cut() {
+            return Poll::Ready(Err(cut()));
+        }
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+}
+
+/// The transports of all sessions, to be ended.
+#[derive(Debug)]
+pub(super) struct Transports {
+    /// The streams that polling sessions were upgraded on, by Engine.IO session id.
+    upgraded: DashMap<String, Weak<Switch>>,
+    /// The path that Socket.IO is served under.
+    path: String,
+    /// The service itself, for requests of the host's own.
+    router: OnceLock<Router>,
+}
+
+impl Transports {
+    pub(super) fn new(path: &str) -> Arc<Self> {
+        Arc::new(Self {
+            upgraded: DashMap::new(),
+            path: path.to_owned(),
+            router: OnceLock::new(),
+        })
+    }
+
+    /// Remembers the stream on which a session asks to be upgraded to a WebSocket.
+    pub(super) fn upgrading(self: &Arc<Self>, session: &str, switch: &Arc<Switch>) {
+        let owner = (Arc::downgrade(self), session.to_owned());
+        if switch.session.set(owner).is_ok() {
+            self.upgraded
+                .insert(session.to_owned(), Arc::downgrade(switch));
+        }
+    }
+
+    /// Ends the transport under a socket. Must be called on a runtime.
+    pub(super) fn close(self: &Arc<Self>, socket: &Socket<HostAdapter>, reason: CloseReason) {
+        let session = socket.id.to_string();
+        if socket.transport_type() == TransportType::Polling {
+            return self.close_polling(session);
+        }
+        let upgraded = self
+            .upgraded
+            .get(&session)
+            .and_then(|entry| entry.upgrade());
+        let switch =
+            upgraded.or_else(|| socket.req_parts().extensions.get::<Arc<Switch>>().cloned());
+        let Some(switch) = switch else {
+            tracing::error!("a WebSocket without a stream of the host's");
+            return;
+        };
+        if reason == CloseReason::SlowConsumer {
+            switch.set(CUT);
+            return;
+        }
+        switch.set(ENDING);
+        let switch = Arc::downgrade(&switch);
+        tokio::spawn(async move {
+            tokio::time::sleep(FLUSH_TIME).await;
+            if let Some(switch) = switch.upgrade() {
+                switch.set(CUT);
+            }
+        });
+    }
+
+    /// Ends a polling session by the request with which its client would.
+    fn close_polling(&self, session: String) {
+        let Some(router) = self.router.get().cloned() else {
+            return;
+        };
+        let uri = format!("{}/?EIO=4&transport=polling&sid={session}", self.path);
+        tokio::spawn(async move {
+            let request = Request::post(uri).body(Body::from("1"));
+            if let Ok(request) = request {
+                // The service never fails; an unknown session is an answer like any other.
+                let _ = router.oneshot(request).await;
+            }
+        });
+    }
+
+    pub(super) fn serve_own_requests_by(&self, router: Router) {
+        let _ = self.router.set(router);
+    }
+}
+
+/// Counts the streams that are open.
+struct OpenStream(Arc<AtomicUsize>);
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// The address of the peer of a request, as an extension of it.
+#[derive(Debug, Clone, Copy)]
+pub struct PeerAddress(pub SocketAddr);
+
+/// Accepts and serves until told to stop; streams that are open then go on until they end.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    max_streams: usize,
+    stopping: CancellationToken,
+    streams: TaskTracker,
+) {
+    let open = Arc::new(AtomicUsize::new(0));
+    let mut full = false;
+    loop {
+        let accepted = tokio::select! {
+            () = stopping.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, address) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of file descriptors, most likely; a pause keeps this from being a busy loop.
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        if open.fetch_add(1, Ordering::AcqRel) >= max_streams {
+            open.fetch_sub(1, Ordering::AcqRel);
+            if !std::mem::replace(&mut full, true) {
+                tracing::warn!(
+                    max_streams,
+                    "as many TCP streams as allowed are open; more are closed at once"
+                );
+            }
+            continue;
+        }
+        full = false;
+        prepare(&stream);
+        let switch = Arc::new(Switch::default());
+        let io = SwitchedStream {
+            stream,
+            switch: switch.clone(),
+            close_packet_read: false,
+            _open: OpenStream(open.clone()),
+        };
+        let service =
+            router
+                .clone()
+                .map_request(move |mut request: Request<hyper::body::Incoming>| {
+                    request.extensions_mut().insert(PeerAddress(address));
+                    request.extensions_mut().insert(switch.clone());
+                    request.map(Body::new)
+                });
+        let stopping = stopping.clone();
+        streams.spawn(async move {
+            let connection = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEADER_TIME)
+                .serve_connection(TokioIo::new(io), TowerToHyperService::new(service))
+                .with_upgrades();
+            let mut connection = std::pin::pin!(connection);
+            tokio::select! {
+                _ = connection.as_mut() => {}
+                () = stopping.cancelled() => {
+                    connection.as_mut().graceful_shutdown();
+                    let _ = connection.await;
+                }
+            }
+        });
+    }
+}
+
+fn prepare(stream: &TcpStream) {
+    let options = || {
+        stream.set_nodelay(true)?;
+        socket2::SockRef::from(stream).set_tcp_user_timeout(Some(TCP_USER_TIMEOUT))
+    };
+    if let Err(error) = options() {
+        tracing::debug!(%error, "a stream's options could not be set");
+    }
+}
