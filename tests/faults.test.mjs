@@ -135,7 +135,7 @@ scenario("faults of several users put the plugin into quarantine, and only it", 
   assert.ok(quarantined);
   assert.equal(await users[0].code("faulty:healthy", 1), "PLUGIN_QUARANTINED", "healthy events of it, too");
   await users[0].must("probe:echo", 1);
-  assert.match((await own.request("/metrics")).text, /quarantine[^\n]*faulty[^\n]*\s1\b/);
+  assert.match((await own.request("/metrics")).text, /^switchboard_plugin_quarantined\{[^}]*"faulty"[^}]*\} 1$/m);
   assert.match(own.log(), /quarantine/i);
 });
 

@@ -29,10 +29,12 @@ for (const transport of TRANSPORTS) {
   });
 
   scenario(`targets are united, exceptions taken out, and nobody hears twice (${transport})`, async () => {
-    const room = newRoom();
+    const [room, known] = [newRoom(), newRoom()];
     const [a, b, c] = await Promise.all(["ann", "bea", "cem"].map((user) => connect(host, user, { transport })));
     const second = await connect(host, "ann", { transport });
     for (const client of [a, b]) await client.must("probe:join", room);
+    // A connection can be named by who shares the plugin's rooms with it.
+    for (const client of [a, second]) await client.must("probe:join", known);
     const heardBy = async (emission) => {
       await emit(c, emission);
       await settled(a, b, c, second);
@@ -46,7 +48,7 @@ for (const transport of TRANSPORTS) {
     assert.deepEqual(await heardBy({ to: ["everyone"], except: ["user:bea"] }), [1, 1, 0, 1]);
     assert.deepEqual(await heardBy({ to: ["everyone"], except: [`room:${room}`] }), [0, 1, 0, 1]);
     assert.deepEqual(await heardBy({ to: ["everyone"], except: [`connection:${a.id}`] }), [0, 1, 1, 1]);
-    assert.deepEqual(await heardBy({ to: ["user:nobody", "connection:nobody", "room:probe:nobody"] }), [0, 0, 0, 0]);
+    assert.deepEqual(await heardBy({ to: ["user:nobody", "room:probe:nobody"] }), [0, 0, 0, 0]);
     assert.deepEqual(await heardBy({ to: ["everyone"], except: ["everyone"] }), [0, 0, 0, 0]);
   });
 
@@ -163,6 +165,21 @@ scenario("a plugin may not touch rooms that are not its own, whoever is named", 
   assert.deepEqual(victim.heard("probe:news"), []);
 });
 
+scenario("a connection that is in none of the plugin's rooms cannot be named", async () => {
+  const [mallory, victim] = await Promise.all([connect(host, "mallory"), connect(host, "victim")]);
+  const named = { to: [`connection:${victim.id}`], name: "probe:news" };
+  await victim.must("probe:join", "probe:shared");
+  await mallory.must("probe:emit", named);
+  await victim.next("probe:news");
+  await victim.must("probe:leave", "probe:shared");
+  for (const id of [victim.id, victim.socket.id, "nobody"]) {
+    assert.equal(await mallory.code("probe:emit", { ...named, to: [`connection:${id}`] }), "PLUGIN_FAILED", id);
+  }
+  assert.equal(await mallory.code("probe:disconnect", `connection:${victim.id}`, "spite"), "PLUGIN_FAILED");
+  await settled(victim);
+  assert.deepEqual([victim.heard("probe:news"), victim.disconnections], [[], []]);
+});
+
 scenario("one wrong instruction undoes the whole event", async () => {
   const client = await connect(host, "half");
   assert.equal(
@@ -196,6 +213,7 @@ for (const transport of TRANSPORTS) {
       connect(host, "out", { transport, reconnect: true }),
       connect(host, "back", { transport, reconnect: true }),
     ]);
+    await out.must("probe:join", "probe:court");
     await judge.must("probe:disconnect", `connection:${out.id}`, "for the test");
     assert.equal(await out.closed(), "io server disconnect");
     await judge.must("probe:disconnect", "user:back", "for the test", true);

@@ -103,7 +103,7 @@ for (const [kind, { bytes, reason }] of Object.entries(badFiles())) {
     assert.match(host.log().slice(before), reason);
     assert.equal(await serves(client), version(0));
     const metrics = (await host.request("/metrics")).text;
-    assert.match(metrics, /plugin[^\n]*(refus|fail|error|reject)[^\n]*\s[1-9]/i, "the metrics count it");
+    assert.match(metrics, /^switchboard_plugin_loads_total\{[^}]*(refus|fail|reject)[^}]*\} [1-9]/m, "the metrics count it");
     replace(host.pluginFile("probe"), probe({ version: "good again" }));
     await untilServed(client, "good again");
     assert.deepEqual(client.disconnections, []);

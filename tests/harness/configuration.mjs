@@ -10,6 +10,7 @@ const KEYS = {
   maxMessageBytes: ["socket", "max_message_bytes"],
   maxConnections: ["socket", "max_connections"],
   handshakesPerSecond: ["socket", "handshakes_per_second"],
+  handshakeBurst: ["socket", "handshake_burst"],
   secret: ["auth", "secret"],
   algorithms: ["auth", "algorithms"],
   publicKeys: ["auth", "public_keys"],
@@ -41,6 +42,7 @@ export const API_KEY = "api-key-of-the-tests-0123456789abcdef";
 const DEFAULTS = {
   drainTimeout: "5s",
   handshakesPerSecond: 100_000,
+  handshakeBurst: 100_000,
   eventsPerSecond: 1_000_000,
   burst: 1_000_000,
   apiKey: API_KEY,
