@@ -1,2 +1,7 @@
 //! The binary `switchboard`.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    switchboard::cli::main()
+}

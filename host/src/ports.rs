@@ -6,11 +6,15 @@ use crate::core::{
     event::{Event, Identity},
     instruction::Reply,
     manifest::Manifest,
-    names::{Namespace, PluginName, RoomPrefix},
+    names::{ConnectionId, Namespace, PluginName, RoomName, RoomPrefix, UserId},
 };
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 // ---- sockets ------------------------------------------------------------------------------------
 
@@ -212,6 +216,61 @@ pub trait Plugin: Send + Sync {
     fn report_bad_reply(&self, event: &Event, why: &str);
 }
 
+/// A connection in a room, as plugins see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// The connection.
+    pub connection: ConnectionId,
+    /// Whose it is.
+    pub user: UserId,
+    /// The user's role on it.
+    pub role: String,
+}
+
+/// Who is in which room, as plugins ask for it. What a plugin may see is for the caller to decide.
+pub trait RoomsView: Send + Sync {
+    /// Returns a page of the connections in a room, in order of their ids.
+    fn members(
+        &self,
+        namespace: &Namespace,
+        room: &RoomName,
+        after: Option<ConnectionId>,
+        limit: usize,
+    ) -> Vec<Member>;
+
+    /// Returns how many different users are in a room.
+    fn count_users(&self, namespace: &Namespace, room: &RoomName) -> usize;
+
+    /// Returns a page of the different users in a room, in order of their ids.
+    fn users(
+        &self,
+        namespace: &Namespace,
+        room: &RoomName,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Vec<UserId>;
+
+    /// Tells whether a connection of the namespace is in a room.
+    fn has_connection(
+        &self,
+        namespace: &Namespace,
+        room: &RoomName,
+        connection: ConnectionId,
+    ) -> bool;
+
+    /// Tells whether any connection of a user is in a room.
+    fn has_user(&self, namespace: &Namespace, room: &RoomName, user: &UserId) -> bool;
+
+    /// Returns the rooms that a connection of the namespace is in, sorted.
+    fn of_connection(&self, namespace: &Namespace, connection: ConnectionId) -> Vec<RoomName>;
+
+    /// Returns the rooms that any connection of a user is in, sorted.
+    fn of_user(&self, namespace: &Namespace, user: &UserId) -> Vec<RoomName>;
+
+    /// Returns a user's connections in a namespace, sorted.
+    fn connections_of_user(&self, namespace: &Namespace, user: &UserId) -> Vec<ConnectionId>;
+}
+
 // ---- state --------------------------------------------------------------------------------------
 
 /// Why a capability refused or could not do what was asked; the codes are those of `fault` in
@@ -268,4 +327,123 @@ pub trait KvTransaction: Send + Sync {
         after: Option<&'a str>,
         limit: u32,
     ) -> BoxFuture<'a, Result<Vec<(String, String)>, Fault>>;
+}
+
+/// A partition of one plugin: the unit of consistency.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PartitionOf<'a> {
+    /// Whose it is.
+    pub plugin: &'a PluginName,
+    /// What the plugin calls it.
+    pub name: &'a str,
+}
+
+/// When a value was written: a number that only grows within a partition, under an epoch that is
+/// drawn at random when the partition begins, so that one that ended and began anew is not mistaken
+/// for the old one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version {
+    /// Of the partition.
+    pub epoch: u64,
+    /// Within the partition.
+    pub number: u64,
+}
+
+/// A value and when it was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Versioned {
+    /// The value.
+    pub value: String,
+    /// When it was written.
+    pub version: Version,
+}
+
+/// A page of keys that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Range {
+    /// What the keys begin with.
+    pub prefix: String,
+    /// They come after this one.
+    pub after: Option<String>,
+    /// So many at most.
+    pub limit: usize,
+}
+
+/// Something that was read and must still be true at the commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Seen {
+    /// A key had this version, or was absent.
+    Key(String, Option<Version>),
+    /// A range had these keys in these versions, and no other.
+    Range(Range, Vec<(String, Version)>),
+}
+
+/// A staged write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Write {
+    /// A value, and when it expires, in milliseconds since 1970 UTC.
+    Set(String, Option<u64>),
+    /// A deletion.
+    Delete,
+    /// An addition to a whole number.
+    Add(i64),
+}
+
+/// What is to be committed in one step, in one partition.
+#[derive(Debug)]
+pub struct Commit<'a> {
+    /// Where.
+    pub partition: PartitionOf<'a>,
+    /// The time by which expiry is judged, in milliseconds since 1970 UTC.
+    pub at_ms: u64,
+    /// What must still be true.
+    pub seen: &'a [Seen],
+    /// By key.
+    pub writes: &'a BTreeMap<String, Write>,
+}
+
+/// Why nothing was committed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CommitError {
+    /// Something that was read has changed.
+    #[error("something that was read has changed")]
+    Conflict,
+    /// An addition to what is not a whole number, or beyond 64 bits.
+    #[error("{0}")]
+    Invalid(String),
+    /// The store is out of reach.
+    #[error("the store is out of reach: {0}")]
+    Unavailable(String),
+}
+
+/// Where state is kept. Every backend passes the suite in `store::suite`.
+pub trait StateStore: StateVersions {
+    /// Returns the value of a key that has not expired by `at_ms`.
+    fn read<'a>(
+        &'a self,
+        partition: PartitionOf<'a>,
+        key: &'a str,
+        at_ms: u64,
+    ) -> BoxFuture<'a, Result<Option<Versioned>, Fault>>;
+
+    /// Returns the keys of a range that have not expired by `at_ms`, in byte order.
+    fn list<'a>(
+        &'a self,
+        partition: PartitionOf<'a>,
+        range: &'a Range,
+        at_ms: u64,
+    ) -> BoxFuture<'a, Result<Vec<(String, Versioned)>, Fault>>;
+
+    /// Commits all of it or nothing, in one step; returns the number that its writes got, which is
+    /// their place in the order of the partition's commits.
+    fn commit<'a>(&'a self, commit: Commit<'a>) -> BoxFuture<'a, Result<u64, CommitError>>;
+}
+
+/// Which version of a plugin's stored state there is.
+pub trait StateVersions: Send + Sync {
+    /// Returns the version that was recorded last, none where nothing is stored.
+    fn stored(&self, plugin: &PluginName) -> Option<u32>;
+
+    /// Records the version that a plugin writes from now on.
+    fn record(&self, plugin: &PluginName, version: u32);
 }

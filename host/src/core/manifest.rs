@@ -89,6 +89,20 @@ pub enum InvalidManifest {
 }
 
 impl Manifest {
+    /// Returns what is known of a plugin before it was asked: nothing.
+    #[must_use]
+    pub fn unknown() -> Self {
+        Self {
+            name: PluginName::unnamed(),
+            version: String::new(),
+            subscriptions: Subscriptions::default(),
+            rooms: Vec::new(),
+            capabilities: Vec::new(),
+            settings: None,
+            state: StateVersions::default(),
+        }
+    }
+
     /// Returns the manifest that a text holds.
     ///
     /// # Errors

@@ -159,6 +159,14 @@ impl Namespace {
     }
 }
 
+impl PluginName {
+    /// Returns the name of a plugin that has not said its own yet.
+    #[must_use]
+    pub fn unnamed() -> Self {
+        Self(Arc::from("unnamed"))
+    }
+}
+
 impl RoomName {
     /// Returns the part before the first `:`.
     #[must_use]

@@ -32,8 +32,9 @@ use crate::{
         event::{Event, Identity, Notice, Peer, Trigger},
         names::{EventName, Namespace, PluginName, RoomName},
     },
-    ports::{Authenticator, CallError, CloseReason, KvTransaction, Plugin},
-    transactions::{CommitError, Transactions},
+    metrics,
+    ports::{Authenticator, CallError, CloseReason, CommitError, KvTransaction, Plugin},
+    transactions::Transactions,
     turns::Turns,
 };
 use futures_util::FutureExt;
@@ -141,50 +142,49 @@ impl Pipeline {
     /// Calls a plugin until what it read is still true when its writes are committed.
     async fn call(&self, plugin: &Arc<dyn Plugin>, event: &Arc<Event>) -> Result<Checked, Failure> {
         let info = plugin.info();
-        let mut attempt = 0;
+        let mut transaction = self.transactions.begin(info.name(), event.at_ms);
         let mut _turn = None;
-        loop {
-            let transaction = self.transactions.begin(info.name(), event.at_ms);
+        for _ in 0..self.transactions.attempts() {
             let state: Arc<dyn KvTransaction> = transaction.clone();
-            let verdict = plugin.call(event, &state).await.map_err(|error| {
-                log_failed_call(plugin, event, &error);
-                error.to_failure()
-            })?;
-            let checked = check::check(verdict?, info, event, &self.executor.rooms, &self.bounds)
-                .map_err(|unacceptable| match unacceptable {
-                Unacceptable::Refused(failure) => failure,
-                Unacceptable::BadReply(why) => {
-                    plugin.report_bad_reply(event, &why);
-                    let error = CallError::BadReply(why);
+            let verdict = plugin.call(event, &state).await;
+            if !transaction.is_in_vain() {
+                let verdict = verdict.map_err(|error| {
                     log_failed_call(plugin, event, &error);
                     error.to_failure()
-                }
-            })?;
-            match self.transactions.commit(&transaction).await {
-                Ok(()) => return Ok(checked),
-                Err(CommitError::Conflict) => {
-                    attempt += 1;
-                    if attempt > self.transactions.attempts() {
-                        return Err(Failure::new(
-                            Code::Conflict,
-                            "others changed the same state again and again",
-                        ));
+                })?;
+                let checked =
+                    check::check(verdict?, info, event, &self.executor.rooms, &self.bounds)
+                        .map_err(|unacceptable| match unacceptable {
+                            Unacceptable::Refused(failure) => failure,
+                            Unacceptable::BadReply(why) => bad_reply(plugin, event, why),
+                        })?;
+                match self.transactions.commit(&transaction).await {
+                    Ok(_) => return Ok(checked),
+                    Err(CommitError::Conflict) => {}
+                    Err(CommitError::Invalid(why)) => return Err(bad_reply(plugin, event, why)),
+                    Err(CommitError::Unavailable(why)) => {
+                        tracing::warn!(plugin = %info.name(), why, "state is out of reach");
+                        return Err(Failure::new(Code::Unavailable, "state is out of reach"));
                     }
-                    // Held until the next attempt has committed.
-                    _turn = Some(self.transactions.rerun(&transaction, attempt).await);
-                }
-                Err(CommitError::Invalid(why)) => {
-                    plugin.report_bad_reply(event, &why);
-                    let error = CallError::BadReply(why);
-                    log_failed_call(plugin, event, &error);
-                    return Err(error.to_failure());
-                }
-                Err(CommitError::Unavailable(why)) => {
-                    tracing::warn!(plugin = %info.name(), why, "state is out of reach");
-                    return Err(Failure::new(Code::Unavailable, "state is out of reach"));
                 }
             }
+            self.count_conflict(info.name());
+            // Given back before waiting again, held until the next run has committed.
+            drop(_turn.take());
+            _turn = Some(self.transactions.turn(&transaction).await);
+            transaction = self.transactions.begin_again(info.name(), event.at_ms);
         }
+        Err(Failure::new(
+            Code::Conflict,
+            "others changed the same state again and again",
+        ))
+    }
+
+    fn count_conflict(&self, plugin: &PluginName) {
+        let label = metrics::Plugin {
+            plugin: plugin.as_str().to_owned().into(),
+        };
+        self.executor.metrics.conflicts.get_or_create(&label).inc();
     }
 
     // ---- what comes in --------------------------------------------------------------------------
@@ -524,6 +524,13 @@ fn unknown(event: &Event, missing: Option<&PluginName>) -> Failure {
             )
         }
     }
+}
+
+fn bad_reply(plugin: &Arc<dyn Plugin>, event: &Event, why: String) -> Failure {
+    plugin.report_bad_reply(event, &why);
+    let error = CallError::BadReply(why);
+    log_failed_call(plugin, event, &error);
+    error.to_failure()
 }
 
 fn log_failed_call(plugin: &Arc<dyn Plugin>, event: &Event, error: &CallError) {

@@ -1,0 +1,120 @@
+//! A load generator: clients that speak Engine.IO and Socket.IO over WebSockets with as little work
+//! as possible, so that the server is what is measured.
+
+use futures_util::{SinkExt, StreamExt};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+use tokio_tungstenite::tungstenite::Message;
+
+/// What a round of load is made of.
+#[derive(Clone)]
+pub struct Load {
+    /// Where the server listens.
+    pub address: SocketAddr,
+    /// The JSON of the CONNECT packet, such as `{"token":"…"}`.
+    pub auth: String,
+    /// The event that is echoed.
+    pub event: &'static str,
+    /// Its one argument, JSON.
+    pub payload: String,
+    /// Clients.
+    pub clients: usize,
+    /// Events that a client has under way.
+    pub window: usize,
+    /// How long is measured.
+    pub measure: Duration,
+}
+
+/// What a round measured.
+pub struct Measured {
+    /// Acknowledged events a second.
+    pub per_second: f64,
+    /// Round trips in microseconds, sorted.
+    pub micros: Vec<u64>,
+}
+
+impl Load {
+    /// Runs one round.
+    pub async fn run(&self) -> Measured {
+        let warm = Arc::new(AtomicBool::new(true));
+        let stop = Arc::new(AtomicBool::new(false));
+        let count = Arc::new(AtomicU64::new(0));
+        let clients: Vec<_> = (0..self.clients)
+            .map(|_| {
+                let (load, warm, stop, count) = (self.clone(), warm.clone(), stop.clone(), count.clone());
+                tokio::spawn(async move { load.client(&warm, &stop, &count).await })
+            })
+            .collect();
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        warm.store(false, Ordering::Relaxed);
+        count.store(0, Ordering::Relaxed);
+        let start = Instant::now();
+        tokio::time::sleep(self.measure).await;
+        let per_second = count.load(Ordering::Relaxed) as f64 / start.elapsed().as_secs_f64();
+        stop.store(true, Ordering::Relaxed);
+        let mut micros = Vec::new();
+        for client in clients {
+            micros.extend(client.await.expect("a client ends well"));
+        }
+        micros.sort_unstable();
+        Measured { per_second, micros }
+    }
+
+    async fn client(&self, warm: &AtomicBool, stop: &AtomicBool, count: &AtomicU64) -> Vec<u64> {
+        let url = format!("ws://{}/socket.io/?EIO=4&transport=websocket", self.address);
+        let (mut socket, _) = tokio_tungstenite::connect_async(url).await.expect("connects");
+        socket.next().await.expect("open packet").expect("open packet");
+        socket
+            .send(Message::text(format!("40{}", self.auth)))
+            .await
+            .expect("CONNECT is sent");
+        loop {
+            let packet = socket.next().await.expect("an answer").expect("an answer");
+            let text = packet.into_text().expect("text");
+            assert!(!text.starts_with("44"), "refused: {text}");
+            if text.starts_with("40") {
+                break;
+            }
+        }
+        let mut sent = vec![Instant::now(); self.window];
+        let mut micros = Vec::new();
+        for id in 0..self.window {
+            socket.feed(Message::text(self.packet(id))).await.expect("sent");
+        }
+        socket.flush().await.expect("sent");
+        while !stop.load(Ordering::Relaxed) {
+            let packet = socket.next().await.expect("an answer").expect("an answer");
+            let Message::Text(text) = packet else { continue };
+            if text.as_str() == "2" {
+                socket.send(Message::text("3")).await.expect("sent");
+                continue;
+            }
+            let Some(rest) = text.strip_prefix("43") else { continue };
+            let Some((id, _)) = rest.split_once('[') else { continue };
+            let id: usize = id.parse().expect("an id of ours");
+            count.fetch_add(1, Ordering::Relaxed);
+            if !warm.load(Ordering::Relaxed) {
+                micros.push(sent[id].elapsed().as_micros() as u64);
+            }
+            sent[id] = Instant::now();
+            socket.send(Message::text(self.packet(id))).await.expect("sent");
+        }
+        micros
+    }
+
+    fn packet(&self, id: usize) -> String {
+        format!("42{id}[\"{}\",{}]", self.event, self.payload)
+    }
+}
+
+/// Returns the value below which a part of sorted values lies.
+pub fn quantile(sorted: &[u64], part: f64) -> u64 {
+    let index = ((sorted.len() as f64 * part) as usize).min(sorted.len().saturating_sub(1));
+    sorted.get(index).copied().unwrap_or(0)
+}

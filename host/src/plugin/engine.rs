@@ -1,0 +1,114 @@
+//! The one engine that all plugins run on, its clock, and its compiler.
+
+use super::config::PluginsConfig;
+use anyhow::{Context, Result};
+use std::{sync::Arc, time::Duration};
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+
+/// How long a guest runs before it lets others run; the deadline of a call is watched apart from it.
+const TIME_SLICE: Duration = Duration::from_millis(1);
+
+/// How much of a used memory is kept instead of given back to the system between two instances.
+const KEEP_RESIDENT: usize = 2 << 20;
+
+/// Memory of a guest's stack, which is the host's memory, apart from its linear memory.
+const WASM_STACK: usize = 512 << 10;
+
+/// The stack that a call runs on: the guest's, and room for the host functions that it calls.
+const CALL_STACK: usize = 1 << 20;
+
+/// Returns the engine, with its clock running for as long as the engine lives.
+///
+/// # Errors
+/// When this machine cannot run it, such as for lack of address space.
+pub(super) fn engine(config: &PluginsConfig) -> Result<Engine> {
+    let mut pool = PoolingAllocationConfig::default();
+    let instances = config.max_instances;
+    // Components made from other languages have several core instances, memories and tables each.
+    pool.total_component_instances(instances)
+        .total_core_instances(instances.saturating_mul(4))
+        .total_memories(instances.saturating_mul(2))
+        .total_tables(instances.saturating_mul(4))
+        .total_stacks(instances)
+        .max_core_instances_per_component(64)
+        .max_memories_per_component(16)
+        .max_tables_per_component(64)
+        .table_elements(config.max_table_elements)
+        .max_component_instance_size(1 << 20)
+        .max_core_instance_size(1 << 20)
+        .max_memory_size(config.memory_bytes())
+        .linear_memory_keep_resident(KEEP_RESIDENT)
+        .table_keep_resident(64 << 10)
+        .async_stack_keep_resident(64 << 10)
+        .max_unused_warm_slots(instances)
+        // Linux 6.7 and later tell cheaply which pages a guest has touched.
+        .pagemap_scan(Enabled::Auto);
+    let mut settings = Config::new();
+    settings
+        .epoch_interruption(true)
+        .concurrency_support(false)
+        .max_wasm_stack(WASM_STACK)
+        .async_stack_size(CALL_STACK)
+        .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(16))
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    let engine = Engine::new(&settings)
+        .map_err(anyhow::Error::from)
+        .context("the WebAssembly engine could not be started")?;
+    start_clock(&engine)?;
+    Ok(engine)
+}
+
+fn start_clock(engine: &Engine) -> Result<()> {
+    let engine = engine.weak();
+    std::thread::Builder::new()
+        .name("guest clock".to_owned())
+        .spawn(move || {
+            while let Some(engine) = engine.upgrade() {
+                engine.increment_epoch();
+                drop(engine);
+                std::thread::sleep(TIME_SLICE);
+            }
+        })
+        .context("the clock's thread could not be started")?;
+    Ok(())
+}
+
+/// Threads of low priority that compile, so that serving does not suffer.
+#[derive(Clone)]
+pub(super) struct Compiler(Arc<rayon::ThreadPool>);
+
+impl Compiler {
+    /// Starts the threads: as many as there are cores, but at most four.
+    ///
+    /// # Errors
+    /// When they cannot be started.
+    pub(super) fn start() -> Result<Self> {
+        let threads = std::thread::available_parallelism()
+            .map_or(1, usize::from)
+            .min(4);
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|number| format!("compiler {number}"))
+            .start_handler(|_| lower_priority())
+            .build()
+            .context("the compiler's threads could not be started")?;
+        Ok(Self(Arc::new(pool)))
+    }
+
+    /// Runs a job on these threads and returns what it returns. Blocks.
+    pub(super) fn run<T: Send>(&self, job: impl FnOnce() -> T + Send) -> T {
+        self.0.install(job)
+    }
+}
+
+/// On Linux niceness is a thread's own; elsewhere it would be the whole process's.
+#[cfg(target_os = "linux")]
+fn lower_priority() {
+    let thread = rustix::thread::gettid();
+    if let Err(error) = rustix::process::setpriority_process(Some(thread), 15) {
+        tracing::debug!(%error, "the compiler's priority could not be lowered");
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn lower_priority() {}

@@ -1,0 +1,289 @@
+//! One instance of a plugin, and what it may use.
+
+use super::bindings;
+use crate::{
+    core::{
+        code::Failure,
+        event::{Event, Notice, Trigger},
+        instruction::{Answer, Attachment, Emission, Instruction, Reply, Target},
+    },
+    metrics::Metrics,
+    ports::{KvTransaction, PluginInfo, RoomsView, Verdict},
+};
+use bindings::types as wit;
+use bytes::Bytes;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use wasmtime::{ResourceLimiter, Store, component::ResourceTable};
+use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+
+/// What all instances of one generation share.
+pub(super) struct About {
+    pub(super) info: PluginInfo,
+    pub(super) settings: String,
+    pub(super) rooms: Arc<dyn RoomsView>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) bounds: InstanceBounds,
+}
+
+/// What one instance may use.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct InstanceBounds {
+    pub(super) memory_bytes: usize,
+    pub(super) table_elements: usize,
+    pub(super) reply_bytes: usize,
+    pub(super) instructions: usize,
+}
+
+/// The event that an instance is working on.
+pub(super) struct Call {
+    pub(super) event: Arc<Event>,
+    pub(super) state: Arc<dyn KvTransaction>,
+}
+
+/// What belongs to one instance.
+pub(super) struct GuestState {
+    pub(super) about: Arc<About>,
+    pub(super) call: Option<Call>,
+    pub(super) log_lines: u32,
+    memory: usize,
+    wasi: WasiCtx,
+    table: ResourceTable,
+}
+
+impl WasiView for GuestState {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
+    }
+}
+
+impl ResourceLimiter for GuestState {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        // All memories of the instance together.
+        let total = self.memory.saturating_sub(current).saturating_add(desired);
+        if total > self.about.bounds.memory_bytes {
+            return Ok(false);
+        }
+        self.memory = total;
+        Ok(true)
+    }
+
+    fn table_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        Ok(desired <= self.about.bounds.table_elements)
+    }
+}
+
+/// An instance with its store.
+pub(super) struct Guest {
+    pub(super) store: Store<GuestState>,
+    pub(super) plugin: bindings::Plugin,
+    /// Events that it has handled.
+    pub(super) events: u32,
+}
+
+impl Guest {
+    /// Returns the memory that the instance has, in bytes. It never shrinks.
+    pub(super) fn memory(&self) -> usize {
+        self.store.data().memory
+    }
+}
+
+/// Returns a store without an instance. No files, no environment, no network: WASI is there because
+/// Rust's standard library imports it, and has nothing in it.
+pub(super) fn store(engine: &wasmtime::Engine, about: &Arc<About>) -> Store<GuestState> {
+    let state = GuestState {
+        about: about.clone(),
+        call: None,
+        log_lines: 0,
+        memory: 0,
+        wasi: WasiCtxBuilder::new().build(),
+        table: ResourceTable::new(),
+    };
+    let mut store = Store::new(engine, state);
+    store.limiter(|state| state);
+    // What the guest hands over is copied to the host; this is how much of it at once.
+    store.set_hostcall_fuel(about.bounds.reply_bytes);
+    store.epoch_deadline_async_yield_and_update(1);
+    store.set_epoch_deadline(1);
+    store
+}
+
+/// Returns an event as the contract has it.
+pub(super) fn to_wit(event: &Event, plugin: &PluginInfo) -> wit::Event {
+    wit::Event {
+        id: event.id.to_string(),
+        at_ms: event.at_ms,
+        namespace: event.namespace.as_str().to_owned(),
+        peer: event.peer.as_ref().map(|peer| wit::Peer {
+            connection: peer.connection.to_string(),
+            identity: Some(wit::Identity {
+                user: peer.identity.user.as_str().to_owned(),
+                role: peer.identity.role.clone(),
+                claims: peer.identity.claims.clone(),
+            }),
+        }),
+        trigger: match &event.trigger {
+            Trigger::Message { name, args } => wit::Trigger::Message(wit::Message {
+                name: name.as_str().to_owned(),
+                args: args.clone(),
+            }),
+            Trigger::Server { name, args, source } => wit::Trigger::Server(wit::ServerEvent {
+                name: name.as_str().to_owned(),
+                args: args.clone(),
+                source: (*source).to_owned(),
+            }),
+            Trigger::Notice(notice) => wit::Trigger::Notice(wit::Notice {
+                name: notice.name().to_owned(),
+                data: notice_data(notice, plugin).to_string(),
+            }),
+        },
+        attachments: u32::try_from(event.attachments.len()).unwrap_or(u32::MAX),
+        wants_ack: event.wants_ack,
+    }
+}
+
+fn notice_data(notice: &Notice, plugin: &PluginInfo) -> Value {
+    match notice {
+        Notice::Connected => json!({}),
+        Notice::Disconnected { reason, rooms } => {
+            let rooms: Vec<_> = rooms
+                .iter()
+                .filter(|room| plugin.may_use_prefix(room.prefix()))
+                .collect();
+            json!({ "reason": reason, "rooms": rooms })
+        }
+        Notice::Joined { room, first } => json!({ "room": room, "first": first }),
+        Notice::Left {
+            room,
+            last,
+            disconnected,
+        } => {
+            let reason = if *disconnected {
+                "disconnected"
+            } else {
+                "left"
+            };
+            json!({ "room": room, "last": last, "reason": reason })
+        }
+        Notice::Acknowledged { token, outcome, .. } => match outcome {
+            Ok(args) => {
+                // Checked when it came in; what is not JSON would be the text itself.
+                let args: Value = serde_json::from_str(args).unwrap_or_else(|_| json!(args));
+                json!({ "token": token, "args": args })
+            }
+            Err(error) => json!({ "token": token, "error": error }),
+        },
+    }
+}
+
+/// Returns what a handler returned, as the host has it.
+///
+/// # Errors
+/// When it is not valid: why, for the operator.
+pub(super) fn from_wit(
+    result: Result<wit::Reply, wit::Failure>,
+    bounds: &InstanceBounds,
+) -> Result<Verdict, String> {
+    let reply = match result {
+        Ok(reply) => reply,
+        Err(failure) => return Ok(Err(checked_failure(failure)?)),
+    };
+    if reply.instructions.len() > bounds.instructions {
+        return Err(format!(
+            "{} instructions, of at most {}",
+            reply.instructions.len(),
+            bounds.instructions
+        ));
+    }
+    Ok(Ok(Reply {
+        ack: reply.ack.map(|answer| Answer {
+            args: answer.args,
+            attachments: attachments(answer.attachments),
+        }),
+        instructions: reply.instructions.into_iter().map(instruction).collect(),
+    }))
+}
+
+fn checked_failure(failure: wit::Failure) -> Result<Failure, String> {
+    let code = &failure.code;
+    let well_formed = (1..=64).contains(&code.len())
+        && code.starts_with(|c: char| c.is_ascii_uppercase())
+        && code
+            .bytes()
+            .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
+    if !well_formed {
+        let code: String = code.chars().take(64).collect();
+        return Err(format!(
+            "the failure's code `{code}` is not UPPER_SNAKE_CASE"
+        ));
+    }
+    let details = failure
+        .details
+        .map(|details| serde_json::from_str(&details))
+        .transpose()
+        .map_err(|error| format!("the failure's details are not JSON: {error}"))?;
+    Ok(Failure {
+        code: failure.code.into(),
+        message: failure.message,
+        details,
+    })
+}
+
+fn attachments(attachments: Vec<wit::Attachment>) -> Vec<Attachment> {
+    attachments
+        .into_iter()
+        .map(|attachment| match attachment {
+            wit::Attachment::Bytes(bytes) => Attachment::Bytes(Bytes::from(bytes)),
+            wit::Attachment::Received(index) => Attachment::Received(index),
+        })
+        .collect()
+}
+
+fn target(target: wit::Target) -> Target {
+    match target {
+        wit::Target::Connection(id) => Target::Connection(id),
+        wit::Target::User(id) => Target::User(id),
+        wit::Target::Room(name) => Target::Room(name),
+        wit::Target::Everyone => Target::Everyone,
+    }
+}
+
+fn instruction(instruction: wit::Instruction) -> Instruction {
+    match instruction {
+        wit::Instruction::Emit(emission) => Instruction::Emit(Emission {
+            to: emission.to.into_iter().map(target).collect(),
+            except: emission.except.into_iter().map(target).collect(),
+            name: emission.name,
+            args: emission.args,
+            attachments: attachments(emission.attachments),
+            volatile: emission.volatile,
+            ack: emission.ack,
+        }),
+        wit::Instruction::Join(membership) => Instruction::Join {
+            who: target(membership.who),
+            room: membership.room,
+        },
+        wit::Instruction::Leave(membership) => Instruction::Leave {
+            who: target(membership.who),
+            room: membership.room,
+        },
+        wit::Instruction::Disconnect(disconnection) => Instruction::Disconnect {
+            who: target(disconnection.who),
+            reason: disconnection.reason,
+            transport: disconnection.transport,
+        },
+    }
+}
