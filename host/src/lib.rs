@@ -14,6 +14,10 @@
 //! | 0 | [`core`] |
 
 pub mod api;
+pub mod app;
+pub mod auth;
+pub mod cli;
+pub mod config;
 pub mod connections;
 pub mod core;
 pub mod metrics;

@@ -30,6 +30,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use futures_util::future::BoxFuture;
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 use sha2::{Digest, Sha256};
@@ -44,10 +45,8 @@ pub struct Api {
     pub keys: Keys,
     /// Bytes of a request's body.
     pub max_body_bytes: usize,
-    /// Says why the host is not ready, if it is not.
-    pub not_ready: Box<dyn Fn() -> Option<String> + Send + Sync>,
-    /// What is loaded, for `GET /api/v1/plugins`.
-    pub plugins: Box<dyn Fn() -> Value + Send + Sync>,
+    /// Says what is loaded, for `GET /api/v1/plugins`.
+    pub plugins: Box<dyn Fn() -> BoxFuture<'static, Value> + Send + Sync>,
 }
 
 /// Keys, as their digests: so that comparing takes the same time whatever is compared.
@@ -94,14 +93,10 @@ pub fn routes(api: Arc<Api>) -> Router {
 }
 
 async fn ready(State(api): State<Arc<Api>>) -> Response {
-    match (api.not_ready)() {
-        None => "ready\n".into_response(),
-        Some(why) => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            format!("not ready: {why}\n"),
-        )
-            .into_response(),
+    if api.pipeline.stopping.is_cancelled() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "not ready: stopping\n").into_response();
     }
+    "ready\n".into_response()
 }
 
 async fn metrics(State(api): State<Arc<Api>>) -> Response {
@@ -122,7 +117,7 @@ async fn metrics(State(api): State<Arc<Api>>) -> Response {
 }
 
 async fn plugins(State(api): State<Arc<Api>>) -> Json<Value> {
-    Json((api.plugins)())
+    Json((api.plugins)().await)
 }
 
 async fn require_key(

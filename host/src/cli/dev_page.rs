@@ -1,9 +1,6 @@
 //! The page that `dev` serves at `/`, and the tokens that it hands to whoever asks on this machine.
 
-use crate::{
-    auth::TokenMinter,
-    socket::listener::PeerAddress,
-};
+use crate::{auth::TokenMinter, socket::listener::PeerAddress};
 use axum::{
     Extension, Json, Router,
     extract::{Query, State},
@@ -29,9 +26,17 @@ macro_rules! page_file {
 }
 
 /// Returns the routes of the page; tokens are made by `minter`.
-pub fn routes(minter: TokenMinter) -> Router {
+pub(super) fn routes(minter: TokenMinter) -> Router {
     let file = |kind: &'static str, text: &'static str| {
-        get(move || async move { ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-cache")], text) })
+        get(move || async move {
+            (
+                [
+                    (header::CONTENT_TYPE, kind),
+                    (header::CACHE_CONTROL, "no-cache"),
+                ],
+                text,
+            )
+        })
     };
     Router::new()
         .route("/", file(HTML, page_file!("index.html")))
@@ -109,10 +114,20 @@ mod tests {
             headers.insert(header::HOST, host.parse().unwrap());
             names_this_machine(&headers)
         };
-        for host in ["localhost", "localhost:3000", "127.0.0.1:3000", "[::1]:3000"] {
+        for host in [
+            "localhost",
+            "localhost:3000",
+            "127.0.0.1:3000",
+            "[::1]:3000",
+        ] {
             assert!(named(host), "{host}");
         }
-        for host in ["example.org", "localhost.example.org:80", "10.0.0.1:3000", ""] {
+        for host in [
+            "example.org",
+            "localhost.example.org:80",
+            "10.0.0.1:3000",
+            "",
+        ] {
             assert!(!named(host), "{host}");
         }
     }

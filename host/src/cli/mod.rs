@@ -83,7 +83,7 @@ pub fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Serve(flags) => serve::serve(&flags),
         Command::Dev(args) => dev::dev(&args.flags, &args.packages),
-        Command::Token(args) => token::token(&args),
+        Command::Token(args) => token::token(args),
         Command::Plugin(PluginCommand::Check { file, flags }) => plugin::check(&file, &flags),
         Command::Plugin(PluginCommand::New { name, path }) => plugin::new(&name, path.as_deref()),
         Command::Config(ConfigCommand::Show(flags)) => config::show(&flags),

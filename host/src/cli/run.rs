@@ -1,18 +1,24 @@
 //! Runs a host from its start to its orderly end; what `serve` and `dev` have in common.
 
-use crate::{app::App, config::Config};
+use crate::{
+    app::App,
+    config::{Config, Flags},
+};
 use anyhow::{Context, Result};
 use axum::Router;
-use std::{io::Write, process::ExitCode};
+use std::{io::Write, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+
+/// How often the configuration's file is looked at.
+const LOOK_AT_CONFIG: Duration = Duration::from_millis(500);
 
 /// Writes log lines to standard error, as text or JSON; `RUST_LOG` chooses which.
 pub(super) fn log(config: &Config) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let lines = fmt::layer().with_writer(std::io::stderr).with_target(false);
     let registry = tracing_subscriber::registry().with(filter);
-    // A second call, in tests, changes nothing.
+    // A second call changes nothing.
     let _ = if config.server.log_format.is_json() {
         registry.with(lines.json()).try_init()
     } else {
@@ -20,23 +26,26 @@ pub(super) fn log(config: &Config) {
     };
 }
 
-/// Starts a host, says where it listens on standard output, and stops it on SIGTERM or Ctrl-C;
-/// a second one ends the process at once. `background` runs beside it once it listens.
-pub(super) fn run<Background>(
+/// Starts a host, says where it listens on standard output, and stops it on SIGTERM or Ctrl-C; a
+/// second one ends the process at once. `flags` name the file whose `[plugin.NAME]` sections are
+/// followed as it changes. `then` is called when the host listens, and what it returns runs beside
+/// it.
+pub(super) fn run<Beside>(
     config: Config,
+    flags: Option<Flags>,
     extra_routes: Router,
-    background: impl FnOnce(std::net::SocketAddr) -> Background,
+    then: impl FnOnce(SocketAddr) -> Beside,
 ) -> Result<ExitCode>
 where
-    Background: Future<Output = ()> + Send + 'static,
+    Beside: Future<Output = ()> + Send + 'static,
 {
     let sockets = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("sockets")
         .build()
         .context("could not start the runtime for sockets")?;
-    // Guests run apart from socket I/O: a slow one delays other guests by its time slice and
-    // sockets not at all. The interval lets events that sockets hand over in at once.
+    // Guests run apart from socket I/O, so that a slow one does not delay it. The interval makes
+    // events that sockets hand over go before guests that have used up their time slice.
     let guests = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("guests")
@@ -45,17 +54,20 @@ where
         .context("could not start the runtime for guests")?;
     let handle = guests.handle().clone();
     let ended = sockets.block_on(async move {
-        let app = App::start(config, handle, extra_routes).await?;
-        let mut out = std::io::stdout().lock();
-        writeln!(out, "listening on http://{}", app.address)?;
-        out.flush()?;
-        drop(out);
-        tokio::spawn(background(app.address));
+        // Before anything can be said to listen, so that no signal is missed.
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        let app = App::start(config, handle, extra_routes).await?;
+        {
+            let mut out = std::io::stdout().lock();
+            writeln!(out, "listening on http://{}", app.address)?;
+            out.flush()?;
+        }
+        tokio::spawn(then(app.address));
         tokio::select! {
             _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
             _ = interrupt.recv() => tracing::info!("interrupted: stopping; once more ends at once"),
+            () = follow_config(&app, flags) => {}
         }
         tokio::select! {
             whole = app.stop() => Ok(if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
@@ -66,4 +78,45 @@ where
     guests.shutdown_background();
     sockets.shutdown_background();
     ended
+}
+
+/// Hands changed `[plugin.NAME]` sections to the host, for ever. A file that is not valid any more
+/// changes nothing, and why is logged.
+async fn follow_config(app: &App, flags: Option<Flags>) {
+    let Some(flags) = flags else {
+        return std::future::pending().await;
+    };
+    let file = flags
+        .config
+        .clone()
+        .unwrap_or_else(|| PathBuf::from(crate::config::DEFAULT_FILE));
+    let read = || std::fs::read_to_string(&file).ok();
+    let sections = |config: &Config| toml::to_string(&config.plugin).unwrap_or_default();
+    let mut text = read();
+    let mut known = Config::load(&flags, std::env::vars())
+        .map(|loaded| sections(&loaded.config))
+        .unwrap_or_default();
+    loop {
+        tokio::time::sleep(LOOK_AT_CONFIG).await;
+        let now = read();
+        if now == text || now.is_none() {
+            continue;
+        }
+        text = now;
+        match Config::load(&flags, std::env::vars()) {
+            Ok(loaded) => {
+                let changed = sections(&loaded.config);
+                if changed == known {
+                    tracing::info!(file = %file.display(), "the configuration changed; what is not in [plugin.NAME] takes effect at the next start");
+                    continue;
+                }
+                known = changed;
+                tracing::info!(file = %file.display(), "the settings of plugins changed");
+                app.configure_plugins(loaded.config.plugin).await;
+            }
+            Err(invalid) => {
+                tracing::error!(file = %file.display(), "the changed configuration is not used: {invalid}");
+            }
+        }
+    }
 }

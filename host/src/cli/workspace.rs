@@ -11,7 +11,7 @@ use std::{
 };
 
 /// The target that plugins are built for.
-pub const WASM_TARGET: &str = "wasm32-wasip2";
+pub(super) const WASM_TARGET: &str = "wasm32-wasip2";
 
 /// The profile of `dev`: quick to build rather than small. Handed to cargo on its command line, so
 /// that no workspace has to define it.
@@ -27,7 +27,7 @@ const DEV_PROFILE_SETTINGS: [&str; 6] = [
 
 /// A cargo workspace with plugins in it.
 #[derive(Debug)]
-pub struct Workspace {
+pub(super) struct Workspace {
     root: PathBuf,
     target: PathBuf,
     /// Name of the package, and the folders of the sources it is made of.
@@ -76,7 +76,7 @@ impl Workspace {
     ///
     /// # Errors
     /// When cargo cannot read the workspace, or it has no (such) plugin.
-    pub fn find(folder: &Path, only: &[String]) -> Result<Self> {
+    pub(super) fn find(folder: &Path, only: &[String]) -> Result<Self> {
         let output = Command::new("cargo")
             .args(["metadata", "--format-version", "1", "--no-deps"])
             .current_dir(folder)
@@ -89,20 +89,23 @@ impl Workspace {
                 folder.display()
             );
         }
-        let metadata: Metadata =
-            serde_json::from_slice(&output.stdout).context("cargo metadata answered something unexpected")?;
+        let metadata: Metadata = serde_json::from_slice(&output.stdout)
+            .context("cargo metadata answered something unexpected")?;
         let mut plugins = BTreeMap::new();
         for package in &metadata.packages {
             let chosen = match only {
                 [] => !package.flag("test"),
                 only => only.contains(&package.name),
             };
-            if chosen && package.flag("plugin") && metadata.workspace_members.contains(&package.id) {
+            if chosen && package.flag("plugin") && metadata.workspace_members.contains(&package.id)
+            {
                 plugins.insert(package.name.clone(), sources(package, &metadata.packages));
             }
         }
         if let Some(missing) = only.iter().find(|name| !plugins.contains_key(*name)) {
-            bail!("the workspace has no plugin `{missing}` (a package with `[package.metadata.switchboard] plugin = true`)");
+            bail!(
+                "the workspace has no plugin `{missing}` (a package with `[package.metadata.switchboard] plugin = true`)"
+            );
         }
         if plugins.is_empty() {
             bail!(
@@ -118,25 +121,29 @@ impl Workspace {
     }
 
     /// Returns the names of the plugins' packages.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.plugins.keys().map(String::as_str)
     }
 
     /// Returns the folder that `dev` serves plugins from.
     #[must_use]
-    pub fn served(&self) -> PathBuf {
+    pub(super) fn served(&self) -> PathBuf {
         self.target.join("switchboard-dev")
     }
 
     /// Returns the folders whose files make the plugins.
     #[must_use]
-    pub fn sources(&self) -> BTreeSet<&Path> {
-        self.plugins.values().flatten().map(PathBuf::as_path).collect()
+    pub(super) fn sources(&self) -> BTreeSet<&Path> {
+        self.plugins
+            .values()
+            .flatten()
+            .map(PathBuf::as_path)
+            .collect()
     }
 
     /// Tells whether a changed file can change a plugin.
     #[must_use]
-    pub fn is_source(&self, path: &Path) -> bool {
+    pub(super) fn is_source(&self, path: &Path) -> bool {
         let hidden = |path: &Path| {
             path.components().any(|part| {
                 let part = part.as_os_str().to_string_lossy();
@@ -155,11 +162,18 @@ impl Workspace {
     ///
     /// # Errors
     /// When one of them does not compile; the others may have been put there.
-    pub fn build(&self) -> Result<Vec<String>> {
+    pub(super) fn build(&self) -> Result<Vec<String>> {
         let mut cargo = Command::new("cargo");
         cargo
             .current_dir(&self.root)
-            .args(["build", "--quiet", "--target", WASM_TARGET, "--profile", DEV_PROFILE])
+            .args([
+                "build",
+                "--quiet",
+                "--target",
+                WASM_TARGET,
+                "--profile",
+                DEV_PROFILE,
+            ])
             .arg("--message-format=json-render-diagnostics");
         for setting in DEV_PROFILE_SETTINGS {
             cargo.args(["--config", &format!("profile.{DEV_PROFILE}.{setting}")]);
@@ -188,20 +202,28 @@ impl Workspace {
             filenames: Vec<PathBuf>,
         }
         let served = self.served();
-        fs::create_dir_all(&served).with_context(|| format!("could not make {}", served.display()))?;
+        fs::create_dir_all(&served)
+            .with_context(|| format!("could not make {}", served.display()))?;
         let mut changed = Vec::new();
-        for line in messages.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        for line in messages
+            .split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty())
+        {
             let Ok(message) = serde_json::from_slice::<Message>(line) else {
                 continue;
             };
-            let component = message
-                .filenames
-                .iter()
-                .find(|file| file.extension().is_some_and(|extension| extension == "wasm"));
+            let component = message.filenames.iter().find(|file| {
+                file.extension()
+                    .is_some_and(|extension| extension == "wasm")
+            });
             let (true, Some(component)) = (message.reason == "compiler-artifact", component) else {
                 continue;
             };
-            let Some(name) = self.plugins.keys().find(|name| names_package(&message.package_id, name)) else {
+            let Some(name) = self
+                .plugins
+                .keys()
+                .find(|name| names_package(&message.package_id, name))
+            else {
                 continue;
             };
             if put(component, &served.join(format!("{name}.wasm")))? {
@@ -215,7 +237,7 @@ impl Workspace {
     ///
     /// # Errors
     /// When the folder cannot be read or a file not be removed.
-    pub fn remove_strangers(&self) -> Result<()> {
+    pub(super) fn remove_strangers(&self) -> Result<()> {
         let served = self.served();
         let Ok(entries) = fs::read_dir(&served) else {
             return Ok(());
@@ -226,7 +248,8 @@ impl Workspace {
                 .file_stem()
                 .is_some_and(|stem| self.plugins.contains_key(&*stem.to_string_lossy()));
             if !known {
-                fs::remove_file(&path).with_context(|| format!("could not remove {}", path.display()))?;
+                fs::remove_file(&path)
+                    .with_context(|| format!("could not remove {}", path.display()))?;
             }
         }
         Ok(())
@@ -270,7 +293,12 @@ fn sources(package: &Package, all: &[Package]) -> BTreeSet<PathBuf> {
             folders.insert(interfaces);
         }
         if let Some(package) = all.iter().find(|package| package.folder() == folder) {
-            open.extend(package.dependencies.iter().filter_map(|dependency| dependency.path.clone()));
+            open.extend(
+                package
+                    .dependencies
+                    .iter()
+                    .filter_map(|dependency| dependency.path.clone()),
+            );
         }
     }
     folders
@@ -280,7 +308,7 @@ fn sources(package: &Package, all: &[Package]) -> BTreeSet<PathBuf> {
 ///
 /// # Errors
 /// When it is missing and could not be installed; the text says what to do.
-pub fn ensure_wasm_target(folder: &Path) -> Result<()> {
+pub(super) fn ensure_wasm_target(folder: &Path) -> Result<()> {
     let library = Command::new("rustc")
         .args(["--print", "target-libdir", "--target", WASM_TARGET])
         .current_dir(folder)
@@ -297,7 +325,9 @@ pub fn ensure_wasm_target(folder: &Path) -> Result<()> {
         .status()
         .is_ok_and(|status| status.success());
     if !installed {
-        bail!("plugins are built for {WASM_TARGET}, which is not installed; run `rustup target add {WASM_TARGET}`");
+        bail!(
+            "plugins are built for {WASM_TARGET}, which is not installed; run `rustup target add {WASM_TARGET}`"
+        );
     }
     Ok(())
 }
@@ -309,9 +339,18 @@ mod tests {
     #[test]
     fn ids_of_packages_are_understood() {
         assert!(names_package("path+file:///a/plugins/rooms#0.1.0", "rooms"));
-        assert!(names_package("path+file:///a/plugins/x#rooms@0.1.0", "rooms"));
-        assert!(!names_package("path+file:///a/plugins/classrooms#0.1.0", "rooms"));
-        assert!(!names_package("path+file:///a/plugins/rooms#lms@0.1.0", "rooms"));
+        assert!(names_package(
+            "path+file:///a/plugins/x#rooms@0.1.0",
+            "rooms"
+        ));
+        assert!(!names_package(
+            "path+file:///a/plugins/classrooms#0.1.0",
+            "rooms"
+        ));
+        assert!(!names_package(
+            "path+file:///a/plugins/rooms#lms@0.1.0",
+            "rooms"
+        ));
     }
 
     #[test]
@@ -319,7 +358,11 @@ mod tests {
         let workspace = Workspace {
             root: "/w".into(),
             target: "/w/target".into(),
-            plugins: [("a".to_owned(), BTreeSet::from([PathBuf::from("/w/plugins/a")]))].into(),
+            plugins: [(
+                "a".to_owned(),
+                BTreeSet::from([PathBuf::from("/w/plugins/a")]),
+            )]
+            .into(),
         };
         assert!(workspace.is_source(Path::new("/w/plugins/a/src/lib.rs")));
         for other in [

@@ -9,6 +9,7 @@
 //! | [`code`] | the error codes that a client can see |
 //! | [`payload`] | checks of the JSON that crosses the edge: arguments and binary placeholders |
 //! | [`rate`] | token buckets |
+//! | [`secret`] | texts that must not be shown |
 //! | [`manifest`] | what a plugin says of itself |
 
 pub mod code;
@@ -18,3 +19,4 @@ pub mod manifest;
 pub mod names;
 pub mod payload;
 pub mod rate;
+pub mod secret;

@@ -63,6 +63,33 @@ impl Default for PluginsConfig {
 }
 
 impl PluginsConfig {
+    /// Returns what is wrong with these values, each with the key that is to be changed.
+    #[must_use]
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems: Vec<String> = [
+            ("memory_mb", self.memory_mb as usize),
+            ("max_table_elements", self.max_table_elements),
+            ("recycle_after_events", self.recycle_after_events as usize),
+            ("max_reply_bytes", self.max_reply_bytes),
+            ("max_instructions", self.max_instructions),
+            ("quarantine.faults", self.quarantine.faults),
+        ]
+        .into_iter()
+        .filter(|(_, value)| *value == 0)
+        .map(|(key, _)| format!("plugins.{key}: expected at least 1"))
+        .collect();
+        if !(8..=10_000).contains(&self.max_instances) {
+            problems.push(format!(
+                "plugins.max_instances: expected 8 to 10000, got {}",
+                self.max_instances
+            ));
+        }
+        if self.deadline.is_zero() {
+            problems.push("plugins.deadline: expected more than 0".to_owned());
+        }
+        problems
+    }
+
     /// Returns how many bytes of memory one instance may use.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {

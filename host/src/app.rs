@@ -1,0 +1,227 @@
+//! The application: the only place that names concrete backends. It builds everything, starts it,
+//! and stops it in order.
+
+use crate::{
+    api::{self, Api, Keys},
+    auth::TokenAuthenticator,
+    config::Config,
+    connections::Connections,
+    core::names::Namespace,
+    metrics::Metrics,
+    pipeline::{
+        Pipeline, authorise::TokenTimes, check::Bounds, execute::Executor, route::Routes,
+        view::RoomsOfNode,
+    },
+    plugin::{Runtime, config::PluginConfigs},
+    rooms::Rooms,
+    socket::{self, Edge},
+    store::memory::MemoryStore,
+    transactions::Transactions,
+    turns::Turns,
+};
+use anyhow::{Context, Result};
+use axum::Router;
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::{net::TcpListener, runtime::Handle};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// Connections that are closed at a time when the host drains, and the pause between.
+const DRAIN_BATCH: usize = 200;
+const DRAIN_PAUSE: Duration = Duration::from_millis(20);
+
+/// TCP streams that may be open for each connection: a polling client uses two, and an upgrade one more.
+const STREAMS_PER_CONNECTION: usize = 3;
+
+/// How often what is out of date is forgotten.
+const SWEEP_EVERY: Duration = Duration::from_secs(30);
+
+/// A host that runs.
+pub struct App {
+    /// Where it listens.
+    pub address: SocketAddr,
+    pipeline: Arc<Pipeline>,
+    edge: Arc<Edge>,
+    plugins: Arc<Runtime>,
+    streams: TaskTracker,
+    drain_timeout: Duration,
+}
+
+impl App {
+    /// Builds a host and starts it: when this returns, it listens and the plugins of its folder are
+    /// loaded, as far as they can be. Guests run on `guests`; `extra_routes` are served beside the
+    /// host's own.
+    ///
+    /// # Errors
+    /// When a key cannot be read, the plugin runtime cannot be started, or the address cannot be
+    /// listened on.
+    pub async fn start(config: Config, guests: Handle, extra_routes: Router) -> Result<Self> {
+        if config.redis.is_set() {
+            tracing::warn!(
+                "redis is configured, and not used by this version: the host runs alone, with its state in memory"
+            );
+        }
+        let metrics = Arc::new(Metrics::default());
+        let store = Arc::new(MemoryStore::default());
+        let pipeline = build_pipeline(&config, metrics.clone(), store.clone(), guests)?;
+        let rooms = Arc::new(RoomsOfNode {
+            connections: pipeline.connections.clone(),
+            rooms: pipeline.executor.rooms.clone(),
+        });
+        let routes = pipeline.routes.clone();
+        let plugins = Runtime::start(
+            config.plugins.clone(),
+            config.plugin.clone(),
+            rooms,
+            store,
+            metrics,
+            Box::new(move |plugins| routes.publish(plugins)),
+        )
+        .await
+        .context("the plugin runtime could not be started")?;
+        let plugins = Arc::new(plugins);
+        let api = Arc::new(Api {
+            pipeline: pipeline.clone(),
+            keys: Keys::new(config.api.keys()),
+            max_body_bytes: config.limits.server_event_bytes,
+            plugins: Box::new({
+                let plugins = plugins.clone();
+                move || {
+                    let plugins = plugins.clone();
+                    Box::pin(async move { plugins.status().await })
+                }
+            }),
+        });
+        let (router, edge) = socket::mount(
+            &config.socket,
+            config.auth.late,
+            &namespaces(&config),
+            pipeline.clone(),
+            api::routes(api).merge(extra_routes),
+        );
+        let listener = TcpListener::bind(&config.server.listen)
+            .await
+            .with_context(|| {
+                format!(
+                    "could not listen on {} (server.listen)",
+                    config.server.listen
+                )
+            })?;
+        let address = listener.local_addr()?;
+        let streams = TaskTracker::new();
+        tokio::spawn(socket::listener::serve(
+            listener,
+            router,
+            config.socket.max_connections * STREAMS_PER_CONNECTION + 64,
+            pipeline.stopping.clone(),
+            streams.clone(),
+        ));
+        tokio::spawn(sweep(pipeline.clone()));
+        Ok(Self {
+            address,
+            pipeline,
+            edge,
+            plugins,
+            streams,
+            drain_timeout: config.server.drain_timeout,
+        })
+    }
+
+    /// Takes other settings of single plugins: a swap of each like any other.
+    pub async fn configure_plugins(&self, configs: PluginConfigs) {
+        self.plugins.configure(configs).await;
+    }
+
+    /// Stops the host in order: it is not ready any more and takes no new connections; what its
+    /// clients have sent is handled and answered; transports are closed, so that clients reconnect
+    /// elsewhere; and plugins are told of each that went. Returns whether all of it was done within
+    /// the configured time.
+    pub async fn stop(&self) -> bool {
+        let began = Instant::now();
+        self.pipeline.stopping.cancel();
+        let connections = self.pipeline.connections.len();
+        tracing::info!(connections, "draining");
+        let everything = async {
+            self.edge.drain(DRAIN_BATCH, DRAIN_PAUSE).await;
+            self.pipeline.tasks.close();
+            self.pipeline.tasks.wait().await;
+            self.streams.close();
+            self.streams.wait().await;
+        };
+        let whole = tokio::time::timeout(self.drain_timeout, everything)
+            .await
+            .is_ok();
+        if whole {
+            tracing::info!(milliseconds = began.elapsed().as_millis(), "stopped");
+        } else {
+            tracing::warn!(
+                connections = self.pipeline.connections.len(),
+                "not everything ended within server.drain_timeout; the rest is cut"
+            );
+        }
+        whole
+    }
+}
+
+fn build_pipeline(
+    config: &Config,
+    metrics: Arc<Metrics>,
+    store: Arc<MemoryStore>,
+    guests: Handle,
+) -> Result<Arc<Pipeline>> {
+    let connections = Arc::new(Connections::new(config.limits.of_connections()));
+    let rooms = Arc::new(Rooms::new(config.limits.rooms_per_connection));
+    let authenticator =
+        TokenAuthenticator::new(&config.auth).context("the keys for tokens could not be read")?;
+    Ok(Arc::new(Pipeline {
+        connections: connections.clone(),
+        routes: Arc::new(Routes::default()),
+        executor: Executor {
+            connections,
+            rooms,
+            metrics,
+            ack_timeout: config.socket.ack_timeout,
+        },
+        transactions: Arc::new(Transactions::new(store)),
+        authenticator: Arc::new(authenticator),
+        token_times: TokenTimes {
+            late_timeout: config.auth.late_timeout,
+            attempts: config.auth.late_attempts,
+            warning: config.auth.expiry_warning,
+            leeway: config.auth.leeway,
+        },
+        bounds: Bounds {
+            targets: config.limits.targets_per_reply,
+        },
+        depth: config.limits.depth,
+        turns: Turns::new(config.limits.server_events_per_key),
+        guests,
+        timers: Handle::current(),
+        tasks: TaskTracker::new(),
+        stopping: CancellationToken::new(),
+    }))
+}
+
+fn namespaces(config: &Config) -> Vec<Namespace> {
+    let mounted = config
+        .plugin
+        .values()
+        .map(|plugin| plugin.namespace.clone());
+    let all: BTreeSet<Namespace> = mounted.chain([Namespace::root()]).collect();
+    all.into_iter().collect()
+}
+
+/// Forgets, now and then, what is only kept for those who may come back soon.
+async fn sweep(pipeline: Arc<Pipeline>) {
+    while pipeline
+        .unless_stopping(tokio::time::sleep(SWEEP_EVERY))
+        .await
+        .is_some()
+    {
+        pipeline.connections.sweep(Instant::now());
+    }
+}

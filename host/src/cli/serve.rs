@@ -1,0 +1,25 @@
+//! `switchboard serve`.
+
+use super::{config, run};
+use crate::config::Flags;
+use anyhow::Result;
+use axum::Router;
+use std::{io::Write, process::ExitCode};
+
+pub(super) fn serve(flags: &Flags) -> Result<ExitCode> {
+    let loaded = match config::load(flags)? {
+        Ok(loaded) => loaded,
+        Err(code) => return Ok(code),
+    };
+    if let Some(problem) = loaded.config.problem_of_serving() {
+        writeln!(std::io::stderr().lock(), "error: {problem}")?;
+        return Ok(ExitCode::from(config::INVALID));
+    }
+    run::log(&loaded.config);
+    run::run(
+        loaded.config,
+        Some(flags.clone()),
+        Router::new(),
+        |_| async {},
+    )
+}

@@ -1,0 +1,221 @@
+use super::*;
+
+const SECRET: &str = "a-secret-of-more-than-thirty-two-bytes";
+
+fn load(file: &str, environment: &[(&str, &str)], flags: Flags) -> Result<Loaded, InvalidConfig> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("switchboard.toml");
+    std::fs::write(&path, file).unwrap();
+    let flags = Flags {
+        config: Some(path),
+        ..flags
+    };
+    let environment = environment
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    Config::load(&flags, environment)
+}
+
+fn loaded(file: &str, environment: &[(&str, &str)]) -> Config {
+    load(file, environment, Flags::default()).unwrap().config
+}
+
+fn problems(file: &str, environment: &[(&str, &str)]) -> Vec<String> {
+    load(file, environment, Flags::default()).unwrap_err().0
+}
+
+#[test]
+fn later_sources_win() {
+    let file = "[server]\nlisten = \"127.0.0.1:1\"\n[limits]\nburst = 7\nmailbox = 8";
+    let environment = [
+        ("SWITCHBOARD_SERVER__LISTEN", "127.0.0.1:2"),
+        ("SWITCHBOARD_LIMITS__BURST", "9"),
+    ];
+    let flags = Flags {
+        listen: Some("127.0.0.1:3".to_owned()),
+        ..Flags::default()
+    };
+    let config = load(file, &environment, flags).unwrap().config;
+    assert_eq!(config.server.listen, "127.0.0.1:3");
+    assert_eq!((config.limits.burst, config.limits.mailbox), (9, 8));
+    assert_eq!(config.limits.depth, LimitsConfig::default().depth);
+}
+
+#[test]
+fn the_names_of_the_source_documents_work() {
+    let config = loaded(
+        "",
+        &[
+            ("WEBSOCKET_PATH", "/live"),
+            (
+                "WEBSOCKET_CORS_ORIGIN",
+                "https://a.example, https://b.example",
+            ),
+            ("WEBSOCKET_PING_TIMEOUT", "30000"),
+            ("WEBSOCKET_PING_INTERVAL", "10s"),
+            ("REDIS_HOST", "127.0.0.1"),
+            ("REDIS_PORT", "6380"),
+            ("REDIS_PASSWORD", "12345"),
+            ("JWT_SECRET", SECRET),
+            ("FRONTEND_URL", "https://c.example"),
+        ],
+    );
+    assert_eq!(config.socket.path, "/live");
+    assert_eq!(
+        config.socket.cors_origin,
+        ["https://a.example", "https://b.example"]
+    );
+    assert_eq!(config.socket.ping_timeout, Duration::from_secs(30));
+    assert_eq!(config.socket.ping_interval, Duration::from_secs(10));
+    assert_eq!(config.redis.port, Some(6380));
+    assert!(config.redis.is_set() && config.auth.has_keys());
+    let config = loaded("", &[("FRONTEND_URL", "https://c.example")]);
+    assert_eq!(config.socket.cors_origin, ["https://c.example"]);
+}
+
+#[test]
+fn a_text_of_the_environment_is_read_as_what_is_expected() {
+    let config = loaded(
+        "",
+        &[
+            ("SWITCHBOARD_API__KEY", "1234567890123456"),
+            (
+                "SWITCHBOARD_SOCKET__CORS_ORIGIN",
+                "https://a.example,https://b.example",
+            ),
+            ("SWITCHBOARD_AUTH__LATE", "false"),
+            ("SWITCHBOARD_PLUGINS__QUARANTINE__FAULTS", "3"),
+            ("SWITCHBOARD_PLUGIN__CHAT__NAMESPACE", "/chat"),
+        ],
+    );
+    assert_eq!(config.api.keys().next(), Some("1234567890123456"));
+    assert_eq!(config.socket.cors_origin.len(), 2);
+    assert!(!config.auth.late);
+    assert_eq!(config.plugins.quarantine.faults, 3);
+    assert_eq!(config.plugin.len(), 1);
+}
+
+#[test]
+fn unknown_keys_are_named_with_their_nearest_neighbour() {
+    let problems = problems(
+        "[sockets]\n[socket]\npaht = 1\n[limits]\nbrust = 2\n[plugin.chat]\nsetting = {}\n[plugins.quarantine]\nuser = 1",
+        &[("SWITCHBOARD_AUTH__SECRETT", "x")],
+    );
+    for expected in [
+        "unknown key `sockets`; did you mean `socket`?",
+        "unknown key `socket.paht`; did you mean `path`?",
+        "unknown key `limits.brust`; did you mean `burst`?",
+        "unknown key `plugin.chat.setting`; did you mean `settings`?",
+        "unknown key `plugins.quarantine.user`; did you mean `users`?",
+        "environment SWITCHBOARD_AUTH__SECRETT: unknown key `auth.secrett`; did you mean `secret`?",
+    ] {
+        assert!(
+            problems.iter().any(|problem| problem.contains(expected)),
+            "{expected}: {problems:#?}"
+        );
+    }
+    assert!(
+        problems
+            .iter()
+            .any(|problem| problem.contains("switchboard.toml: unknown key `socket.paht`"))
+    );
+}
+
+#[test]
+fn wrong_values_are_named_and_listed_together() {
+    let problems = problems(
+        "[limits]\nburst = \"many\"\n[socket]\nping_interval = 25",
+        &[
+            ("SWITCHBOARD_SOCKET__MAX_CONNECTIONS", "lots"),
+            ("SWITCHBOARD_X", "1"),
+        ],
+    );
+    for expected in [
+        "limits.burst: invalid type",
+        "socket.ping_interval: invalid type",
+        "environment SWITCHBOARD_SOCKET__MAX_CONNECTIONS: socket.max_connections: invalid type",
+        "environment SWITCHBOARD_X: expected SWITCHBOARD_SECTION__KEY",
+    ] {
+        assert!(
+            problems.iter().any(|problem| problem.contains(expected)),
+            "{expected}: {problems:#?}"
+        );
+    }
+}
+
+#[test]
+fn values_that_make_no_sense_are_refused() {
+    for (file, expected) in [
+        ("[server]\nlisten = \"nowhere\"", "server.listen"),
+        ("[socket]\npath = \"socket.io\"", "socket.path"),
+        (
+            "[socket]\ncors_origin = [\"example.org\"]",
+            "socket.cors_origin",
+        ),
+        ("[limits]\nmailbox = 0", "limits.mailbox"),
+        ("[api]\nkey = \"short\"", "api.key"),
+        ("[auth]\nsecret = \"short\"", "auth.secret"),
+        ("[plugins]\nmemory_mb = 0", "plugins.memory_mb"),
+        ("[plugins]\norder = [\"Chat\"]", "plugins.order"),
+    ] {
+        let problems = problems(file, &[]);
+        assert!(
+            problems.iter().any(|problem| problem.contains(expected)),
+            "{expected}: {problems:?}"
+        );
+    }
+    let missing = Flags {
+        config: Some("/nowhere/switchboard.toml".into()),
+        ..Flags::default()
+    };
+    let error = Config::load(&missing, []).unwrap_err();
+    assert!(error.to_string().contains("cannot be read"), "{error}");
+}
+
+#[test]
+fn what_is_shown_says_where_it_comes_from_and_hides_secrets() {
+    let file =
+        format!("[limits]\nburst = 7\n[auth]\nsecret = \"{SECRET}\"\n[api]\nkey = \"{SECRET}\"");
+    let loaded = load(
+        &file,
+        &[("REDIS_PASSWORD", SECRET), ("WEBSOCKET_PATH", "/live")],
+        Flags::default(),
+    )
+    .unwrap();
+    let shown = format!("{} {:?}", loaded.show(), loaded.config);
+    assert!(!shown.contains(SECRET), "{shown}");
+    assert!(
+        shown.contains("path = \"/live\"  # environment WEBSOCKET_PATH"),
+        "{shown}"
+    );
+    assert!(
+        shown.contains("burst = 7  # ") && shown.contains("switchboard.toml"),
+        "{shown}"
+    );
+    // What is shown is a configuration again, apart from the secrets.
+    let again: Table = loaded.show().parse().unwrap();
+    assert!(again.contains_key("limits"));
+}
+
+#[test]
+fn the_example_is_valid_and_complete() {
+    let example = include_str!("../../../examples/switchboard.toml");
+    let config = loaded(example, &[]);
+    assert!(config.problems().is_empty());
+}
+
+#[test]
+fn serving_needs_a_key_or_guests() {
+    let problem = loaded("", &[]).problem_of_serving().unwrap();
+    assert!(problem.contains("JWT_SECRET"), "{problem}");
+    assert!(
+        loaded("", &[("JWT_SECRET", SECRET)])
+            .problem_of_serving()
+            .is_none()
+    );
+    assert!(
+        loaded("[auth]\nguests = true", &[])
+            .problem_of_serving()
+            .is_none()
+    );
+}
