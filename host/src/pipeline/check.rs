@@ -182,9 +182,21 @@ impl Checker<'_> {
                 .map(|target| self.who(target))
                 .collect::<Result<Vec<_>, _>>()
         };
+        // Leaving somebody out reaches nobody, so any connection may be named, and what names none
+        // leaves nobody out.
+        let except = emission
+            .except
+            .iter()
+            .filter_map(|target| match target {
+                Target::Connection(text) => {
+                    ConnectionId::parse(text).map(|id| Ok(Who::Connection(id)))
+                }
+                target => Some(self.who(target)),
+            })
+            .collect::<Result<Vec<_>, _>>()?;
         Ok(Step::Emit {
             to: all(&emission.to)?,
-            except: all(&emission.except)?,
+            except,
             frame: Frame {
                 packet: payload::join_packet(name.as_str(), &emission.args),
                 attachments,

@@ -171,8 +171,14 @@ impl TestHost {
                         &emission.attachments,
                         received,
                     )?;
-                    for target in emission.to.iter().chain(&emission.except) {
+                    for target in &emission.to {
                         self.check_target(own, target)?;
+                    }
+                    for target in &emission.except {
+                        // Leaving somebody out reaches nobody.
+                        if !matches!(target, wit::Target::Connection(_)) {
+                            self.check_target(own, target)?;
+                        }
                     }
                 }
                 wit::Instruction::Join(membership) | wit::Instruction::Leave(membership) => {
