@@ -163,6 +163,7 @@ impl Plugin {
         .to_string()
     }
 
+    #[cfg(not(target_family = "wasm"))]
     pub(crate) fn takes(&self, trigger: &wit::Trigger) -> bool {
         match trigger {
             wit::Trigger::Message(message) => find(&self.messages, &message.name).is_some(),
