@@ -56,7 +56,7 @@ scenario("an unknown key is named, with its nearest neighbour", async () => {
     ["[limits]\nevents_per_secnd = 5\n", /events_per_secnd/, /events_per_second/],
     ['[auth]\nisuer = "x"\n', /isuer/, /\bissuer\b/],
     ['[plugins]\ndeadlin = "1s"\n', /deadlin\b/, /\bdeadline\b/],
-    ['[plugins.rooms]\nsetings = {}\n', /setings/, /\bsettings\b/],
+    ['[plugin.rooms]\nsetings = {}\n', /setings/, /\bsettings\b/],
   ];
   for (const [toml, key, neighbour] of wrong) {
     const { code, err } = await checked(`${toml}`, { JWT_SECRET: SECRET });

@@ -473,23 +473,22 @@ impl Pipeline {
             answer,
         } in pending
         {
+            let Some(number) = connection.ask(token, plugin.as_str().into(), depth + 1) else {
+                continue;
+            };
             let pipeline = self.clone();
-            let plugin: Arc<str> = plugin.as_str().into();
             self.tasks.spawn_on(
                 async move {
                     let Some(answer) = pipeline.unless_stopping(answer).await else {
                         return;
                     };
-                    let (outcome, attachments) = match answer {
-                        Ok((args, attachments)) => (Ok(args), attachments),
-                        Err(why) => (Err(why), Vec::new()),
+                    let settled = match answer {
+                        // Left to the connection's end, which is on its way and settles it in order.
+                        Err("disconnected") => return,
+                        Ok((args, attachments)) => connection.settle(number, Ok(args), attachments),
+                        Err(why) => connection.settle(number, Err(why), Vec::new()),
                     };
-                    let notice = Notice::Acknowledged {
-                        token,
-                        plugin,
-                        outcome,
-                    };
-                    if let Pushed::Start = connection.push_notice(notice, attachments, depth + 1) {
+                    if let Pushed::Start = settled {
                         pipeline.start(connection);
                     }
                 },
