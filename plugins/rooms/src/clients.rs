@@ -97,8 +97,8 @@ pub(crate) struct NewMessage {
 pub(crate) fn message(cx: &mut Cx, message: NewMessage) -> Result<Ack> {
     require_in_room(cx, &message.room_id)?;
     if message.kind == Kind::System {
-        return Err(Error::forbidden(
-            "messages of the type `system` come from backends only",
+        return Err(Error::invalid_payload(
+            "`type`: messages of the type `system` come from backends only",
         ));
     }
     let user = cx.user()?;

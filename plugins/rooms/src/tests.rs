@@ -122,7 +122,7 @@ fn messages_that_are_refused() {
         (json!({ "content": "é".repeat(16_001) }), "INVALID_PAYLOAD"),
         (json!({ "content": 7 }), "INVALID_PAYLOAD"),
         (json!({ "type": "video" }), "INVALID_PAYLOAD"),
-        (json!({ "type": "system" }), "FORBIDDEN"),
+        (json!({ "type": "system" }), "INVALID_PAYLOAD"),
     ] {
         host.send(&ann, "message", message(changes))
             .expect_error(code);
