@@ -1,5 +1,8 @@
 //! Tests of plugins run natively, in milliseconds: a [`TestHost`] does what the host does.
 
+// Assertions end a test by panicking.
+#![allow(clippy::panic)]
+
 mod deliver;
 mod reply;
 pub(crate) mod world;
