@@ -132,6 +132,12 @@ impl App {
         })
     }
 
+    /// Returns the pipeline, for those who measure it.
+    #[must_use]
+    pub fn pipeline(&self) -> &Arc<Pipeline> {
+        &self.pipeline
+    }
+
     /// Takes other settings of single plugins: a swap of each like any other.
     pub async fn configure_plugins(&self, configs: PluginConfigs) {
         self.plugins.configure(configs).await;

@@ -212,20 +212,90 @@ impl<'a> Arguments<'a> {
     pub(crate) fn get<T: DeserializeOwned>(&self, index: usize) -> Result<T> {
         let given = self.0.get(index);
         let text = given.map_or("null", |raw| raw.get());
-        let mut deserializer = serde_json::Deserializer::from_str(text);
-        serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        serde_json::from_str(text).map_err(|error| {
             let mut place = format!("argument {}", index + 1);
-            let path = error.path().to_string();
-            if path != "." {
+            let path = path_at(text, error.line(), error.column());
+            if !path.is_empty() {
                 place = format!("{place}, `{path}`");
             }
             let why = match given {
                 None => "it is missing".to_owned(),
-                Some(_) => without_position(&error.inner().to_string()),
+                Some(_) => without_position(&error.to_string()),
             };
             Error::invalid_payload(format!("{place}: {why}"))
         })
     }
+}
+
+/// Returns which value of a JSON text ends or is being read at a place, such as `at[1].name`; empty
+/// for the whole.
+fn path_at(text: &str, line: usize, column: usize) -> String {
+    let before: usize = text
+        .split_inclusive('\n')
+        .take(line.saturating_sub(1))
+        .map(str::len)
+        .sum();
+    let read = text
+        .as_bytes()
+        .get(..(before + column).min(text.len()))
+        .unwrap_or_default();
+    let mut steps: Vec<Step> = Vec::new();
+    let mut string: Option<Vec<u8>> = None;
+    let mut escaped = false;
+    let mut last = Vec::new();
+    for byte in read {
+        if let Some(content) = &mut string {
+            match byte {
+                _ if escaped => escaped = false,
+                b'\\' => escaped = true,
+                b'"' => {
+                    last = string.take().unwrap_or_default();
+                    continue;
+                }
+                _ => {}
+            }
+            content.push(*byte);
+            continue;
+        }
+        match byte {
+            b'"' => string = Some(Vec::new()),
+            b'{' => steps.push(Step::Member(String::new())),
+            b'[' => steps.push(Step::Index(0)),
+            b'}' | b']' => {
+                steps.pop();
+            }
+            b':' => {
+                if let Some(Step::Member(name)) = steps.last_mut() {
+                    *name = String::from_utf8_lossy(&last).into_owned();
+                }
+            }
+            b',' => match steps.last_mut() {
+                Some(Step::Index(index)) => *index += 1,
+                Some(Step::Member(name)) => name.clear(),
+                None => {}
+            },
+            _ => {}
+        }
+    }
+    let mut path = String::new();
+    for step in steps {
+        match step {
+            Step::Index(index) => path.push_str(&format!("[{index}]")),
+            Step::Member(name) if name.is_empty() => {}
+            Step::Member(name) => {
+                if !path.is_empty() {
+                    path.push('.');
+                }
+                path.push_str(&name);
+            }
+        }
+    }
+    path
+}
+
+enum Step {
+    Member(String),
+    Index(usize),
 }
 
 /// Takes the place in the text out of an error of serde's: clients have no such text.
@@ -271,6 +341,24 @@ mod tests {
         );
         assert_eq!(message(2), "argument 3: it is missing");
         assert_eq!(args.get::<Option<u8>>(2), Ok(None));
+    }
+
+    #[test]
+    fn the_place_of_an_error_is_found_whatever_the_text_looks_like() {
+        for (text, path) in [
+            (r#"{"a":{"b c":[{},{"d":tru"#, "a.b c[1].d"),
+            ("{\n \"a\": [1,\n 2, nul", "a[2]"),
+            (r#"{"a\"}":"{[,:","b":7"#, "b"),
+            (r#"{"a":{"b":1}}"#, ""),
+            (r#"{"a":{"b":1}"#, "a"),
+            ("7", ""),
+            ("", ""),
+        ] {
+            let line = text.matches('\n').count() + 1;
+            let column = text.rsplit('\n').next().unwrap().len();
+            assert_eq!(path_at(text, line, column), path, "{text}");
+        }
+        assert_eq!(path_at("é", 9, 9), "");
     }
 
     #[test]
