@@ -40,13 +40,14 @@ use switchboard::{
     plugin::config::Isolation,
     ports::{Acknowledge, CloseReason, Frame, Outbound, SendError},
 };
+use tokio::sync::Notify;
 
 const EVENTS: usize = 20_000;
 
 #[derive(Default)]
 struct Counted {
     frames: AtomicU64,
-    acks: AtomicU64,
+    acknowledged: Notify,
 }
 
 struct Out(Arc<Counted>);
@@ -72,7 +73,7 @@ struct Slot(Arc<Counted>);
 impl Acknowledge for Slot {
     fn send(self: Box<Self>, args: String, _: Vec<Bytes>) -> Result<(), SendError> {
         assert_eq!(args, r#"[{"ok":true}]"#);
-        self.0.acks.fetch_add(1, Ordering::Relaxed);
+        self.0.acknowledged.notify_one();
         Ok(())
     }
 }
@@ -188,7 +189,6 @@ async fn pipeline(handle: tokio::runtime::Handle, isolation: Isolation, packet: 
     );
     let mut times = Vec::with_capacity(EVENTS);
     for number in 0..EVENTS + 500 {
-        let before = counted.acks.load(Ordering::Relaxed);
         let start = Instant::now();
         let (name, args) = payload::split_packet(packet).unwrap();
         payload::check_args(&args, 0).unwrap();
@@ -200,9 +200,7 @@ async fn pipeline(handle: tokio::runtime::Handle, isolation: Isolation, packet: 
             at_ms: now_ms(),
         };
         pipeline.accept(&connection, message);
-        while counted.acks.load(Ordering::Relaxed) == before {
-            tokio::task::yield_now().await;
-        }
+        counted.acknowledged.notified().await;
         if number >= 500 {
             times.push(start.elapsed().as_nanos() as u64);
         }

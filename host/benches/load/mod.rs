@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 /// What a round of load is made of.
 #[derive(Clone)]
-pub struct Load {
+pub(crate) struct Load {
     /// Where the server listens.
     pub address: SocketAddr,
     /// The JSON of the CONNECT packet, such as `{"token":"…"}`.
@@ -32,7 +32,7 @@ pub struct Load {
 }
 
 /// What a round measured.
-pub struct Measured {
+pub(crate) struct Measured {
     /// Acknowledged events a second.
     pub per_second: f64,
     /// Round trips in microseconds, sorted.
@@ -41,7 +41,7 @@ pub struct Measured {
 
 impl Load {
     /// Runs one round.
-    pub async fn run(&self) -> Measured {
+    pub(crate) async fn run(&self) -> Measured {
         let warm = Arc::new(AtomicBool::new(true));
         let stop = Arc::new(AtomicBool::new(false));
         let count = Arc::new(AtomicU64::new(0));
@@ -133,7 +133,7 @@ impl Load {
 }
 
 /// Returns the value below which a part of sorted values lies.
-pub fn quantile(sorted: &[u64], part: f64) -> u64 {
+pub(crate) fn quantile(sorted: &[u64], part: f64) -> u64 {
     let index = ((sorted.len() as f64 * part) as usize).min(sorted.len().saturating_sub(1));
     sorted.get(index).copied().unwrap_or(0)
 }
