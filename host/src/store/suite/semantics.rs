@@ -250,6 +250,10 @@ pub(crate) async fn limits_are_told_apart(store: Arc<dyn StateStore>) {
         reader.get("a", &key.to_string()).await.unwrap();
     }
     assert_eq!(reader.get("a", "x").await.unwrap_err().code, "TOO_MANY");
+    for limit in [0, 1_001] {
+        let refused = begin(&transactions).list("a", "", None, limit).await;
+        assert_eq!(refused.unwrap_err().code, "INVALID");
+    }
 }
 
 pub(crate) async fn a_full_page_can_be_listed_over_staged_writes(store: Arc<dyn StateStore>) {
