@@ -15,7 +15,7 @@
 //! These queues are for speed; what makes a commit safe are the versions that the store checks. They
 //! reach as far as this process, which is as far as the store in memory does. A store that several
 //! processes share needs a lock of its own, fenced and expiring, for third runs: in
-//! [`Transactions::again`], where this takes [`Lockable::Commits`].
+//! [`Transactions::again`], where this takes `Lockable::Commits`.
 
 mod locks;
 mod transaction;
