@@ -107,7 +107,10 @@ impl TokenAuthenticator {
     fn signed_claims(&self, token: &str, now: Moment) -> Result<Map<String, Value>, Refused> {
         let not_a_token = || refused("not a JWT");
         let (message, signature) = token.rsplit_once('.').ok_or_else(not_a_token)?;
-        let (header, claims) = message.split_once('.').ok_or_else(not_a_token)?;
+        let (header, claims) = message
+            .split_once('.')
+            .filter(|(_, claims)| !claims.contains('.'))
+            .ok_or_else(not_a_token)?;
         let header: Header = part(header).ok_or_else(not_a_token)?;
         let algorithm = Algorithm::from_str(&header.alg)
             .ok()
