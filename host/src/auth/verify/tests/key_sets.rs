@@ -223,7 +223,7 @@ fn keys_that_cannot_be_used_are_ignored_and_spoil_nothing() {
     ];
     let folder = tempfile::tempdir().unwrap();
     for (key, expected) in &unusable {
-        write(folder.path(), &set(&[key.clone()]).to_string());
+        write(folder.path(), &set(std::slice::from_ref(key)).to_string());
         let error = TokenAuthenticator::new(&config(folder.path(), &["HS256"]))
             .map(|_| ())
             .unwrap_err()
