@@ -1,12 +1,18 @@
 //! The section `[auth]`.
 
+use super::keys::{Keys, SECRET_BYTES};
 use crate::core::secret::Secret;
 use jsonwebtoken::Algorithm;
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    str::FromStr,
+    time::{Duration, Instant},
+};
 
-/// Bytes that a secret must have: as many as the shortest digest that it is used with (RFC 7518, 3.2).
-const SECRET_BYTES: usize = 32;
+/// How far clocks can differ that anybody minds.
+const LONGEST_LEEWAY: Duration = Duration::from_secs(60 * 60);
 
 /// The names of algorithms that a token may be signed with.
 const ALGORITHMS: [&str; 12] = [
@@ -36,7 +42,7 @@ pub struct AuthConfig {
     /// What `aud` must contain; not checked when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub audience: Option<String>,
-    /// How far clocks may differ where `exp` and `nbf` are judged.
+    /// How far clocks may differ where `exp` and `nbf` are judged, at most an hour.
     #[serde(with = "humantime_serde")]
     pub leeway: Duration,
     /// Whether one may connect without a token and send it by the event `auth`.
@@ -108,18 +114,42 @@ impl AuthConfig {
             .collect()
     }
 
-    /// Returns what is wrong with these values, each with the key that is to be changed.
+    /// Returns what is wrong with these values, each with the key that is to be changed. Reads the
+    /// files of the keys.
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
-        if self
-            .secrets()
-            .any(|secret| secret.expose().len() < SECRET_BYTES)
-        {
-            problems.push(format!(
-                "auth.secret, auth.more_secrets (JWT_SECRET): expected at least {SECRET_BYTES} bytes; `openssl rand -hex 32` makes a good one"
-            ));
+        self.check_secrets(&mut problems);
+        self.check_algorithms(&mut problems);
+        self.check_keys(&mut problems);
+        self.check_claims(&mut problems);
+        if self.leeway > LONGEST_LEEWAY {
+            problems.push("auth.leeway: expected at most 1h".to_owned());
         }
+        if self.late_timeout.is_zero() || self.late_attempts == 0 {
+            problems.push("auth.late_timeout, auth.late_attempts: expected more than 0; `late = false` turns it off".to_owned());
+        }
+        problems
+    }
+
+    fn check_secrets(&self, problems: &mut Vec<String>) {
+        let first = ("auth.secret (JWT_SECRET)".to_owned(), self.secret.as_ref());
+        let more = self.more_secrets.iter().enumerate();
+        let more =
+            more.map(|(index, secret)| (format!("auth.more_secrets[{index}]"), Some(secret)));
+        for (name, secret) in std::iter::once(first).chain(more) {
+            if secret.is_some_and(|secret| secret.expose().len() < SECRET_BYTES) {
+                problems.push(format!(
+                    "{name}: expected at least {SECRET_BYTES} bytes; `openssl rand -hex 32` makes a good one"
+                ));
+            }
+        }
+        if self.secret.is_none() && !self.more_secrets.is_empty() {
+            problems.push("auth.more_secrets: set auth.secret first".to_owned());
+        }
+    }
+
+    fn check_algorithms(&self, problems: &mut Vec<String>) {
         for name in &self.algorithms {
             if !ALGORITHMS.contains(&name.as_str()) {
                 let nearest = ALGORITHMS
@@ -136,34 +166,44 @@ impl AuthConfig {
         if self.algorithms.is_empty() {
             problems.push("auth.algorithms: expected at least one".to_owned());
         }
-        let symmetric = |name: &&String| name.starts_with("HS");
-        let public = !self.public_keys.is_empty() || self.jwks_file.is_some();
-        if self.has_keys() {
-            if let Some(name) = self
-                .algorithms
-                .iter()
-                .find(|name| !symmetric(name))
-                .filter(|_| !public)
-            {
+    }
+
+    /// Checks that the keys can be read, and that keys and algorithms fit each other.
+    fn check_keys(&self, problems: &mut Vec<String>) {
+        if !self.has_keys() {
+            return;
+        }
+        let keys = match Keys::read(self, Instant::now()) {
+            Ok(keys) => keys,
+            Err(error) => return problems.push(error.to_string()),
+        };
+        let accepted = self.accepted();
+        for algorithm in accepted.iter().filter(|one| !keys.any_for(**one)) {
+            if is_symmetric(*algorithm) {
                 problems.push(format!(
-                    "auth.algorithms: `{name}` needs auth.public_keys or auth.jwks_file"
+                    "auth.algorithms: there is no secret for the HS algorithms, but `{algorithm:?}` is accepted; set auth.secret, or name the algorithms of the public keys, such as `RS256`"
+                ));
+            } else if self.jwks_file.is_none() {
+                problems.push(format!(
+                    "auth.algorithms: `{algorithm:?}` needs auth.public_keys or auth.jwks_file with a key for it"
                 ));
             }
-            if !public && !self.algorithms.iter().any(|name| symmetric(&name)) {
-                problems.push("auth.algorithms: a secret is for HS256, HS384 or HS512".to_owned());
-            }
-            if self.secret.is_none()
-                && self.jwks_file.is_none()
-                && self.algorithms.iter().any(|name| symmetric(&name))
-            {
-                problems.push(
-                    "auth.algorithms: there is no secret for the HS algorithms; name those of the public keys, such as `RS256`".to_owned(),
-                );
-            }
         }
-        if self.secret.is_none() && !self.more_secrets.is_empty() {
-            problems.push("auth.more_secrets: set auth.secret first".to_owned());
+        if self.secret.is_some()
+            && !accepted.is_empty()
+            && !accepted.iter().any(|one| is_symmetric(*one))
+        {
+            problems.push("auth.secret: it is for HS256, HS384 or HS512, and auth.algorithms has none of them".to_owned());
         }
+        for (path, what) in keys.never_used(&accepted) {
+            problems.push(format!(
+                "auth.public_keys {}: auth.algorithms has none for this {what} key",
+                path.display()
+            ));
+        }
+    }
+
+    fn check_claims(&self, problems: &mut Vec<String>) {
         if self.user_claims.is_empty() {
             problems.push("auth.user_claims: expected at least one".to_owned());
         }
@@ -183,9 +223,13 @@ impl AuthConfig {
                 "auth.default_role: `{role}` is not one of auth.roles"
             ));
         }
-        if self.late_timeout.is_zero() || self.late_attempts == 0 {
-            problems.push("auth.late_timeout, auth.late_attempts: expected more than 0; `late = false` turns it off".to_owned());
-        }
-        problems
     }
+}
+
+/// Tells whether an algorithm is used with a secret.
+pub(super) fn is_symmetric(algorithm: Algorithm) -> bool {
+    matches!(
+        algorithm,
+        Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512
+    )
 }
