@@ -146,6 +146,7 @@ mod handler;
 mod imports;
 pub mod log;
 mod payload;
+mod placeholder;
 mod plugin;
 #[cfg(not(target_family = "wasm"))]
 mod testing;

@@ -4,11 +4,12 @@ use crate::{
     bindings::switchboard::plugin::types as wit,
     error::{Error, Result},
     imports,
+    placeholder::{self, Placeholder},
 };
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned, ser::SerializeMap,
 };
-use serde_json::{Value, value::RawValue};
+use serde_json::value::RawValue;
 use std::{cell::RefCell, fmt};
 
 /// An id as the dialects define it: 1 to 128 letters, digits and `_ - . @ ~`. It cannot contain a
@@ -74,6 +75,15 @@ thread_local! {
     static OUTGOING: RefCell<Option<Vec<wit::Attachment>>> = const { RefCell::new(None) };
 }
 
+/// Adds an attachment to what is being written, and returns its number; none when nothing is.
+fn attach(attachment: wit::Attachment) -> Option<u32> {
+    OUTGOING.with_borrow_mut(|outgoing| {
+        let outgoing = outgoing.as_mut()?;
+        outgoing.push(attachment);
+        u32::try_from(outgoing.len() - 1).ok()
+    })
+}
+
 /// A binary value in a payload. One that came with the event is passed on without being copied
 /// through the plugin; [`Binary::read`] gets its bytes when they are needed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,7 +116,7 @@ impl Binary {
 }
 
 #[derive(Deserialize)]
-struct Placeholder {
+struct Marked {
     #[serde(rename = "_placeholder")]
     marker: bool,
     num: u32,
@@ -114,7 +124,7 @@ struct Placeholder {
 
 impl<'de> Deserialize<'de> for Binary {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        let placeholder = Placeholder::deserialize(deserializer)
+        let placeholder = Marked::deserialize(deserializer)
             .map_err(|_| serde::de::Error::custom("expected binary data"))?;
         if placeholder.marker {
             Ok(Self::Received(placeholder.num))
@@ -130,12 +140,7 @@ impl Serialize for Binary {
             Self::Received(index) => wit::Attachment::Received(*index),
             Self::Bytes(bytes) => wit::Attachment::Bytes(bytes.clone()),
         };
-        let number = OUTGOING.with_borrow_mut(|outgoing| {
-            let outgoing = outgoing.as_mut()?;
-            outgoing.push(attachment);
-            u32::try_from(outgoing.len() - 1).ok()
-        });
-        let number = number.ok_or_else(|| {
+        let number = attach(attachment).ok_or_else(|| {
             serde::ser::Error::custom(
                 "binary data can be emitted and acknowledged, not stored: read it first",
             )
@@ -147,41 +152,82 @@ impl Serialize for Binary {
     }
 }
 
-/// Any JSON, binary values included, to be passed on as it came.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Json(pub Value);
+/// Any JSON, binary values included, to be passed on as it came. It is kept as text, so that neither
+/// its size nor its shape costs anything; [`Json::read`] reads it when it is needed.
+///
+/// It cannot be a member of a struct that is read through `#[serde(flatten)]`, nor of an untagged
+/// enum: serde keeps no text there.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(transparent)]
+pub struct Json(Box<RawValue>);
 
-impl<'de> Deserialize<'de> for Json {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        Value::deserialize(deserializer).map(Self)
+impl Json {
+    /// Returns a value as JSON.
+    ///
+    /// # Errors
+    /// When it cannot be written as JSON.
+    pub fn of<T: Serialize + ?Sized>(value: &T) -> Result<Self> {
+        serde_json::value::to_raw_value(value)
+            .map(Self)
+            .map_err(unwritable)
+    }
+
+    /// Returns the text.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        self.0.get()
+    }
+
+    /// Reads the value.
+    ///
+    /// # Errors
+    /// `INVALID_PAYLOAD` when it is not a `T`.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T> {
+        serde_json::from_str(self.text())
+            .map_err(|error| Error::invalid_payload(for_clients(&error.to_string())))
+    }
+
+    /// Tells whether it is an object.
+    #[must_use]
+    pub fn is_object(&self) -> bool {
+        self.text().starts_with('{')
+    }
+}
+
+impl Default for Json {
+    fn default() -> Self {
+        Self(RawValue::NULL.to_owned())
+    }
+}
+
+impl PartialEq for Json {
+    fn eq(&self, other: &Self) -> bool {
+        self.text() == other.text()
     }
 }
 
 impl Serialize for Json {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        AsCame(&self.0).serialize(serializer)
-    }
-}
-
-struct AsCame<'a>(&'a Value);
-
-impl Serialize for AsCame<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        match self.0 {
-            Value::Array(items) => serializer.collect_seq(items.iter().map(AsCame)),
-            Value::Object(object) => {
-                let received = (object.get("_placeholder") == Some(&Value::Bool(true)))
-                    .then(|| object.get("num").and_then(Value::as_u64))
-                    .flatten()
-                    .and_then(|number| u32::try_from(number).ok());
-                match received {
-                    Some(index) => Binary::Received(index).serialize(serializer),
-                    None => serializer
-                        .collect_map(object.iter().map(|(key, value)| (key, AsCame(value)))),
-                }
-            }
-            other => other.serialize(serializer),
+        let text = self.text();
+        // What is malformed is refused where the whole is looked at.
+        let found = placeholder::find(text).unwrap_or_default();
+        let mut renumbered = String::new();
+        let mut copied = 0;
+        for Placeholder { start, end, number } in found {
+            let Some(number) = attach(wit::Attachment::Received(number)) else {
+                break;
+            };
+            renumbered.push_str(text.get(copied..start).unwrap_or_default());
+            renumbered.push_str(&format!(r#"{{"_placeholder":true,"num":{number}}}"#));
+            copied = end;
         }
+        if copied == 0 {
+            return self.0.serialize(serializer);
+        }
+        renumbered.push_str(text.get(copied..).unwrap_or_default());
+        RawValue::from_string(renumbered)
+            .map_err(serde::ser::Error::custom)?
+            .serialize(serializer)
     }
 }
 
@@ -190,11 +236,18 @@ pub(crate) fn write<T: Serialize + ?Sized>(value: &T) -> Result<(String, Vec<wit
     let before = OUTGOING.replace(Some(Vec::new()));
     let text = serde_json::to_string(value);
     let attachments = OUTGOING.replace(before).unwrap_or_default();
-    let text = text.map_err(|error| {
-        crate::log::error(format!("a payload cannot be written as JSON: {error}"));
-        Error::new("PLUGIN_FAILED", "the plugin failed on this event")
-    })?;
-    Ok((text, attachments))
+    let text = text.map_err(unwritable)?;
+    // A client can send binary data where the plugin expects any JSON. Passed on as a mere value it
+    // would stand for an attachment that is not there, and the host would refuse the whole reply.
+    match placeholder::find(&text) {
+        Ok(found) if found.len() == attachments.len() => Ok((text, attachments)),
+        _ => Err(Error::invalid_payload("binary data is not accepted here")),
+    }
+}
+
+fn unwritable(error: serde_json::Error) -> Error {
+    crate::log::error(format!("a value cannot be written as JSON: {error}"));
+    Error::new("PLUGIN_FAILED", "the plugin failed on this event")
 }
 
 /// The arguments of an event, each read when a handler asks for it.
@@ -220,7 +273,7 @@ impl<'a> Arguments<'a> {
             }
             let why = match given {
                 None => "it is missing".to_owned(),
-                Some(_) => without_position(&error.to_string()),
+                Some(_) => for_clients(&error.to_string()),
             };
             Error::invalid_payload(format!("{place}: {why}"))
         })
@@ -298,11 +351,13 @@ enum Step {
     Index(usize),
 }
 
-/// Takes the place in the text out of an error of serde's: clients have no such text.
-fn without_position(message: &str) -> String {
-    match message.rsplit_once(" at line ") {
-        Some((message, _)) => message.to_owned(),
-        None => message.to_owned(),
+/// Says an error of serde's to clients: they have no such text, and know no names of Rust's.
+fn for_clients(message: &str) -> String {
+    let message = message.rsplit_once(" at line ").map_or(message, |it| it.0);
+    let message = message.replace("type: map", "type: object");
+    match message.split_once("expected struct ") {
+        Some((before, _)) => format!("{before}expected an object"),
+        None => message,
     }
 }
 
@@ -363,17 +418,61 @@ mod tests {
 
     #[test]
     fn binary_values_are_renumbered_as_they_are_written() {
-        let came = Json(json!({ "a": [{ "_placeholder": true, "num": 1 }], "b": 2 }));
+        let came = r#"{ "a": [{ "num": 1, "_placeholder": true }], "b": 2 }"#;
+        let came: Json = serde_json::from_str(came).unwrap();
         let own = Binary::Bytes(vec![1]);
         let (text, attachments) = write(&(own, came)).unwrap();
         assert_eq!(
             text,
-            r#"[{"_placeholder":true,"num":0},{"a":[{"_placeholder":true,"num":1}],"b":2}]"#
+            r#"[{"_placeholder":true,"num":0},{ "a": [{"_placeholder":true,"num":1}], "b": 2 }]"#
         );
         assert!(matches!(
             attachments.as_slice(),
             [wit::Attachment::Bytes(_), wit::Attachment::Received(1)]
         ));
         assert!(serde_json::to_string(&Binary::Received(0)).is_err());
+    }
+
+    #[test]
+    fn binary_data_where_none_is_expected_is_the_senders_mistake() {
+        for crafted in [
+            json!({ "_placeholder": true, "num": 0 }),
+            json!({ "a": [{ "_placeholder": true }] }),
+        ] {
+            assert_eq!(write(&crafted).unwrap_err().code, "INVALID_PAYLOAD");
+        }
+        let malformed: Json = serde_json::from_str(r#"{"_placeholder":true,"num":-1}"#).unwrap();
+        assert_eq!(write(&malformed).unwrap_err().code, "INVALID_PAYLOAD");
+        assert!(write(&json!({ "content": "\"_placeholder\":true" })).is_ok());
+    }
+
+    #[test]
+    fn any_json_is_passed_on_as_it_came() {
+        let json: Json = serde_json::from_str(r#"{ "b":1.50, "a":[ ] }"#).unwrap();
+        assert_eq!(write(&json).unwrap().0, r#"{ "b":1.50, "a":[ ] }"#);
+        assert!(json.is_object() && !Json::default().is_object());
+        assert_eq!(Json::default().text(), "null");
+        assert_eq!(Json::of(&[1]).unwrap().read::<Vec<u8>>(), Ok(vec![1]));
+        let refused = json.read::<Vec<u8>>().unwrap_err();
+        assert_eq!(refused.message, "invalid type: object, expected a sequence");
+    }
+
+    #[test]
+    fn errors_are_told_in_words_of_json() {
+        #[derive(Debug, Deserialize)]
+        struct Say {
+            #[allow(dead_code)]
+            text: String,
+        }
+        let args = Arguments::new(r#"[7,{"text":{}}]"#).unwrap();
+        let message = |index: usize| args.get::<Say>(index).unwrap_err().message;
+        assert_eq!(
+            message(0),
+            "argument 1: invalid type: integer `7`, expected an object"
+        );
+        assert_eq!(
+            message(1),
+            "argument 2, `text`: invalid type: object, expected a string"
+        );
     }
 }
