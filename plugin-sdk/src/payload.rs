@@ -267,7 +267,7 @@ impl<'a> Arguments<'a> {
         let text = given.map_or("null", |raw| raw.get());
         serde_json::from_str(text).map_err(|error| {
             let mut place = format!("argument {}", index + 1);
-            let path = path_at(text, error.line(), error.column());
+            let path = path_of(text, &error);
             if !path.is_empty() {
                 place = format!("{place}, `{path}`");
             }
@@ -277,6 +277,22 @@ impl<'a> Arguments<'a> {
             };
             Error::invalid_payload(format!("{place}: {why}"))
         })
+    }
+}
+
+/// Returns which value of a JSON text an error is about.
+fn path_of(text: &str, error: &serde_json::Error) -> String {
+    let path = path_at(text, error.line(), error.column());
+    // A value that a type of ours refuses is told of behind the end of what it is in, when it is the
+    // last there; a missing field really is the whole's.
+    if error.to_string().starts_with("missing field") || error.column() == 0 {
+        return path;
+    }
+    let before = path_at(text, error.line(), error.column() - 1);
+    if before.len() > path.len() {
+        before
+    } else {
+        path
     }
 }
 
@@ -396,6 +412,35 @@ mod tests {
         );
         assert_eq!(message(2), "argument 3: it is missing");
         assert_eq!(args.get::<Option<u8>>(2), Ok(None));
+    }
+
+    #[test]
+    fn a_refused_value_is_named_wherever_it_stands() {
+        #[derive(Debug, Deserialize)]
+        struct Place {
+            #[allow(dead_code)]
+            room: Id,
+            #[allow(dead_code)]
+            seat: Option<Id>,
+        }
+        for (text, name) in [
+            (r#"[{"room":"a:b"}]"#, "room"),
+            (r#"[{"room":"a:b","seat":"s"}]"#, "room"),
+            (r#"[{"room":"r", "seat":"a:b" }]"#, "seat"),
+        ] {
+            let message = Arguments::new(text)
+                .unwrap()
+                .get::<Place>(0)
+                .unwrap_err()
+                .message;
+            assert!(message.contains(&format!("`{name}`")), "{text}: {message}");
+        }
+        let missing = Arguments::new(r#"[{"seat":"s"}]"#)
+            .unwrap()
+            .get::<Place>(0)
+            .unwrap_err()
+            .message;
+        assert_eq!(missing, "argument 1: missing field `room`");
     }
 
     #[test]

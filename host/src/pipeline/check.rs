@@ -254,10 +254,12 @@ impl Checker<'_> {
                 let id = ConnectionId::parse(text)
                     .ok_or_else(|| "a target is not the id of a connection".to_owned())?;
                 let own = self.event.peer.as_ref().map(|peer| peer.connection) == Some(id);
+                if own {
+                    return Ok(Who::Connection(id));
+                }
                 // One that has ended meanwhile is in no room; the instruction then does nothing.
                 let known = self.rooms.of_connection(id);
-                let reachable = own
-                    || known.is_empty()
+                let reachable = known.is_empty()
                     || known
                         .iter()
                         .any(|room| self.plugin.may_use_prefix(room.prefix()));

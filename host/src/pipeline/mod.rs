@@ -34,7 +34,7 @@ use crate::{
     },
     metrics,
     ports::{Authenticator, CallError, CloseReason, CommitError, KvTransaction, Plugin},
-    transactions::Transactions,
+    transactions::{Held, Transactions},
     turns::Turns,
 };
 use futures_util::FutureExt;
@@ -143,36 +143,29 @@ impl Pipeline {
     async fn call(&self, plugin: &Arc<dyn Plugin>, event: &Arc<Event>) -> Result<Checked, Failure> {
         let info = plugin.info();
         let mut transaction = self.transactions.begin(info.name(), event.at_ms);
-        let mut _turn = None;
+        let mut held = Held::default();
         for _ in 0..self.transactions.attempts() {
             let state: Arc<dyn KvTransaction> = transaction.clone();
-            let verdict = plugin.call(event, &state).await;
-            if !transaction.is_in_vain() {
-                let verdict = verdict.map_err(|error| {
-                    log_failed_call(plugin, event, &error);
-                    error.to_failure()
-                })?;
-                let checked =
-                    check::check(verdict?, info, event, &self.executor.rooms, &self.bounds)
-                        .map_err(|unacceptable| match unacceptable {
-                            Unacceptable::Refused(failure) => failure,
-                            Unacceptable::BadReply(why) => bad_reply(plugin, event, why),
-                        })?;
-                match self.transactions.commit(&transaction).await {
-                    Ok(_) => return Ok(checked),
-                    Err(CommitError::Conflict) => {}
-                    Err(CommitError::Invalid(why)) => return Err(bad_reply(plugin, event, why)),
-                    Err(CommitError::Unavailable(why)) => {
-                        tracing::warn!(plugin = %info.name(), why, "state is out of reach");
-                        return Err(Failure::new(Code::Unavailable, "state is out of reach"));
-                    }
+            let verdict = plugin.call(event, &state).await.map_err(|error| {
+                log_failed_call(plugin, event, &error);
+                error.to_failure()
+            })?;
+            let checked = check::check(verdict?, info, event, &self.executor.rooms, &self.bounds)
+                .map_err(|unacceptable| match unacceptable {
+                Unacceptable::Refused(failure) => failure,
+                Unacceptable::BadReply(why) => bad_reply(plugin, event, why),
+            })?;
+            match self.transactions.commit(&transaction).await {
+                Ok(_) => return Ok(checked),
+                Err(CommitError::Conflict) => {}
+                Err(CommitError::Invalid(why)) => return Err(bad_reply(plugin, event, why)),
+                Err(CommitError::Unavailable(why)) => {
+                    tracing::warn!(plugin = %info.name(), why, "state is out of reach");
+                    return Err(Failure::new(Code::Unavailable, "state is out of reach"));
                 }
             }
             self.count_conflict(info.name());
-            // Given back before waiting again, held until the next run has committed.
-            drop(_turn.take());
-            _turn = Some(self.transactions.turn(&transaction).await);
-            transaction = self.transactions.begin_again(info.name(), event.at_ms);
+            (transaction, held) = self.transactions.again(&transaction, held).await;
         }
         Err(Failure::new(
             Code::Conflict,
