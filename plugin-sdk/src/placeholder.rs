@@ -115,17 +115,29 @@ mod tests {
         for (text, expected) in [
             (r#"[1,{"a":"b"}]"#, vec![]),
             (r#"{"_placeholder":true,"num":7}"#, vec![7]),
-            (r#"[{"a":{ "num" : 1 , "_placeholder" : true }},{"_placeholder":true,"num":0}]"#, vec![1, 0]),
+            (
+                r#"[{"a":{ "num" : 1 , "_placeholder" : true }},{"_placeholder":true,"num":0}]"#,
+                vec![1, 0],
+            ),
             // Neither a text that looks like one, nor another member of that name.
-            (r#"["{\"_placeholder\":true,\"num\":0}","_placeholder"]"#, vec![]),
+            (
+                r#"["{\"_placeholder\":true,\"num\":0}","_placeholder"]"#,
+                vec![],
+            ),
             (r#"{"_placeholder":false,"num":0}"#, vec![]),
-            (r#"{"a":"\u0000\"","b":{"_placeholder":true,"num":2}}"#, vec![2]),
+            (
+                r#"{"a":"\u0000\"","b":{"_placeholder":true,"num":2}}"#,
+                vec![2],
+            ),
         ] {
             assert_eq!(numbers(text), Ok(expected), "{text}");
         }
         let text = r#"{"a":{"_placeholder":true,"num":0},"b":1}"#;
         let found = find(text).unwrap();
-        assert_eq!(&text[found[0].start..found[0].end], r#"{"_placeholder":true,"num":0}"#);
+        assert_eq!(
+            &text[found[0].start..found[0].end],
+            r#"{"_placeholder":true,"num":0}"#
+        );
     }
 
     #[test]
