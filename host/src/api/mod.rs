@@ -37,6 +37,10 @@ use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use subtle::ConstantTimeEq;
 
+/// How many times more than a body may have is read, so that a backend that sends too much reads why;
+/// one that sends more than that is cut off.
+const READ_BEYOND: usize = 8;
+
 /// What the routes need.
 pub struct Api {
     /// Handles server events.
@@ -85,7 +89,9 @@ pub fn routes(api: Arc<Api>) -> Router {
         let guarded = Router::new()
             .route("/api/v1/events", post(event))
             .route("/api/v1/plugins", get(plugins))
-            .layer(DefaultBodyLimit::max(api.max_body_bytes))
+            .layer(DefaultBodyLimit::max(
+                api.max_body_bytes.saturating_mul(READ_BEYOND),
+            ))
             .layer(middleware::from_fn_with_state(api.clone(), require_key));
         router = router.merge(guarded);
     }
@@ -160,6 +166,15 @@ async fn event(State(api): State<Arc<Api>>, body: Result<Bytes, BytesRejection>)
             return (rejection.status(), Json(failure.to_answer())).into_response();
         }
     };
+    if body.len() > api.max_body_bytes {
+        let why = format!(
+            "the body has {} bytes, of at most {} (limits.server_event_bytes)",
+            body.len(),
+            api.max_body_bytes
+        );
+        let failure = Failure::new(Code::InvalidPayload, why);
+        return (StatusCode::PAYLOAD_TOO_LARGE, Json(failure.to_answer())).into_response();
+    }
     let outcome = match parse(&body) {
         Ok(event) => api.pipeline.server_event(event).await,
         Err(failure) => Err(failure),

@@ -1,73 +1,78 @@
-//! The plugin `lms`: the realtime side of a course platform. See its README for the events.
+//! The course platform's dialect: rooms of courses and what belongs to them, conversations of two,
+//! and the events that its backend sends to them.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`mod@self`] | the table of events: who handles what |
+//! | `courses` | clients entering and leaving courses, threads, lessons and quizzes, and who may |
+//! | `conversations` | clients entering and leaving conversations, and their names |
+//! | `catalogue` | what the backend told of courses: content, staff, enrolments; the only state |
+//! | `relays` | what the backend sends and clients hear in another form, or in several places |
+//! | `passed_on` | what the backend sends and clients hear by the same name |
 
-mod access;
-mod backend;
-mod clients;
-#[cfg(test)]
-mod tests;
+mod catalogue;
+mod conversations;
+mod courses;
+mod passed_on;
+mod relays;
 
-use backend::{
-    AssignmentGraded, CertificateIssued, CourseCompleted, LessonCompleted, NotificationRead,
-    PostVoted, ProgressUpdated, ThreadUpdated, UnreadCount, to_thread, to_user,
-};
-use switchboard_plugin::{Plugin, export};
+use catalogue::Kind::{Lesson, Quiz, Thread};
+use passed_on::{Grade, More, OfCourse, Progress, Read, UnreadCount, Vote, to_thread, to_user};
+use serde::Serialize;
+use switchboard_plugin::{Ack, Cx, Plugin, Result, export};
 
-fn plugin() -> Plugin {
+/// Returns the plugin: every event it takes, and the function that handles it.
+pub fn plugin() -> Plugin {
     Plugin::new("lms")
         .version(env!("CARGO_PKG_VERSION"))
-        .rooms(["course", "conversation", "thread", "lesson", "quiz", "role"])
         .needs(["rooms", "kv"])
-        .on_connected(clients::connected)
-        .on("join-course", clients::join_course)
-        .on("leave-course", clients::leave_course)
-        .on("join-conversation", clients::join_conversation)
-        .on("leave-conversation", clients::leave_conversation)
-        .on("join-thread", clients::join_thread)
-        .on("leave-thread", clients::leave_thread)
-        .on("join-lesson", clients::join_lesson)
-        .on("leave-lesson", clients::leave_lesson)
-        .on("join-quiz", clients::join_quiz)
-        .on("leave-quiz", clients::leave_quiz)
-        .on_server_event("notification", backend::notification)
-        .on_server_event(
-            "notification-read",
-            to_user::<NotificationRead>("notification-read"),
-        )
+        .rooms(["course", "conversation", "thread", "lesson", "quiz", "role"])
+        .on_connected(join_role)
+        .on_joined(courses::check_again)
+        .on("join-course", courses::join)
+        .on("leave-course", courses::leave)
+        .on("join-thread", courses::join_content(Thread))
+        .on("leave-thread", courses::leave_content(Thread))
+        .on("join-lesson", courses::join_content(Lesson))
+        .on("leave-lesson", courses::leave_content(Lesson))
+        .on("join-quiz", courses::join_content(Quiz))
+        .on("leave-quiz", courses::leave_content(Quiz))
+        .on("join-conversation", conversations::join)
+        .on("leave-conversation", conversations::leave)
+        .on_server_event("course-content", catalogue::course_content)
+        .on_server_event("course-staff", catalogue::course_staff)
+        .on_server_event("enrollment-updated", catalogue::enrollment_updated)
+        .on_server_event("notification", relays::notification)
+        .on_server_event("message", relays::message)
+        .on_server_event("conversation-updated", relays::conversation_updated)
+        .on_server_event("discussion-post", relays::discussion_post)
+        .on_server_event("announcement", relays::announcement)
+        .on_server_event("presence", relays::presence)
+        .on_server_event("quiz-started", relays::quiz_started)
+        .on_server_event("thread-updated", to_thread::<More>("thread-updated"))
+        .on_server_event("post-voted", to_thread::<Vote>("post-voted"))
+        .on_server_event("notification-read", to_user::<Read>("notification-read"))
         .on_server_event("unread-count", to_user::<UnreadCount>("unread-count"))
-        .on_server_event("message", backend::message)
-        .on_server_event("conversation-updated", backend::conversation_updated)
-        .on_server_event("discussion-post", backend::discussion_post)
-        .on_server_event(
-            "thread-updated",
-            to_thread::<ThreadUpdated>("thread-updated"),
-        )
-        .on_server_event("post-voted", to_thread::<PostVoted>("post-voted"))
-        .on_server_event("announcement", backend::announcement)
-        .on_server_event(
-            "assignment-graded",
-            to_user::<AssignmentGraded>("assignment-graded"),
-        )
-        .on_server_event("enrollment-updated", backend::enrollment_updated)
-        .on_server_event(
-            "lesson-completed",
-            to_user::<LessonCompleted>("lesson-completed"),
-        )
-        .on_server_event(
-            "course-completed",
-            to_user::<CourseCompleted>("course-completed"),
-        )
+        .on_server_event("assignment-graded", to_user::<Grade>("assignment-graded"))
+        .on_server_event("lesson-completed", to_user::<OfCourse>("lesson-completed"))
+        .on_server_event("course-completed", to_user::<OfCourse>("course-completed"))
         .on_server_event(
             "certificate-issued",
-            to_user::<CertificateIssued>("certificate-issued"),
+            to_user::<OfCourse>("certificate-issued"),
         )
-        .on_server_event(
-            "progress-updated",
-            to_user::<ProgressUpdated>("progress-updated"),
-        )
-        .on_server_event("presence", backend::presence)
-        .on_server_event("quiz-started", backend::quiz_started)
-        .on_server_event("course-content", backend::course_content)
-        .on_server_event("course-staff", backend::course_staff)
+        .on_server_event("progress-updated", to_user::<Progress>("progress-updated"))
 }
 
 export!(plugin);
+
+fn join_role(cx: &mut Cx) -> Result<()> {
+    let room = format!("role:{}", cx.role());
+    cx.join(room);
+    Ok(())
+}
+
+/// Confirms by an event to this connection and by the acknowledgement: clients wait for either.
+fn confirm(cx: &mut Cx, event: impl Into<String>, what: &impl Serialize) -> Result<Ack> {
+    cx.emit(event).to_self().send(what)?;
+    Ack::with(what)
+}
