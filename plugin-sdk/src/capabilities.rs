@@ -1,6 +1,6 @@
 //! What a handler asks the host: who is in a room, and what is stored.
 
-use crate::{error::Fault, imports};
+use crate::{error::Fault, imports, placeholder};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::time::Duration;
 
@@ -214,6 +214,10 @@ fn parse<T: DeserializeOwned>(key: &str, text: &str) -> Faulty<T> {
 }
 
 fn text<T: Serialize + ?Sized>(value: &T) -> Faulty<String> {
-    serde_json::to_string(value)
-        .map_err(|error| Fault::Invalid(format!("the value is not JSON: {error}")))
+    let text = serde_json::to_string(value)
+        .map_err(|error| Fault::Invalid(format!("the value is not JSON: {error}")))?;
+    match placeholder::find(&text) {
+        Ok(found) if found.is_empty() => Ok(text),
+        _ => Err(Fault::Binary),
+    }
 }

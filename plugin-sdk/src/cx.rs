@@ -18,6 +18,7 @@ use std::cell::Cell;
 /// `Ok` and what it wrote has been committed. When it returns an error none of them is.
 pub struct Cx {
     pub(crate) id: String,
+    pub(crate) namespace: String,
     pub(crate) at_ms: u64,
     pub(crate) connection: Option<String>,
     pub(crate) identity: Option<wit::Identity>,
@@ -35,6 +36,7 @@ impl Cx {
         };
         Self {
             id: std::mem::take(&mut event.id),
+            namespace: std::mem::take(&mut event.namespace),
             at_ms: event.at_ms,
             connection,
             identity,
@@ -87,6 +89,18 @@ impl Cx {
     #[must_use]
     pub fn connection(&self) -> &str {
         self.connection.as_deref().unwrap_or_default()
+    }
+
+    /// Returns the namespace that the plugin is mounted on, such as `/`.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// Returns the id of the event, a UUIDv7: the same again when the host runs the handler again.
+    #[must_use]
+    pub fn event_id(&self) -> &str {
+        &self.id
     }
 
     /// Tells whether the sender waits for an acknowledgement.

@@ -1,6 +1,11 @@
 //! Emissions, built like a sentence: what, to whom, except whom.
 
-use crate::{bindings::switchboard::plugin::types as wit, cx::Cx, error::Result, payload};
+use crate::{
+    bindings::switchboard::plugin::types as wit,
+    cx::Cx,
+    error::{Error, Result},
+    payload,
+};
 use serde::Serialize;
 
 /// An emission on its way; see [`Cx::emit`]. Each connection that is meant receives it once, however
@@ -9,6 +14,8 @@ use serde::Serialize;
 pub struct Emit<'a> {
     cx: &'a mut Cx,
     emission: wit::Emission,
+    /// Whether it was said to whom, even if that is nobody.
+    addressed: bool,
 }
 
 impl<'a> Emit<'a> {
@@ -24,11 +31,13 @@ impl<'a> Emit<'a> {
                 volatile: false,
                 ack: None,
             },
+            addressed: false,
         }
     }
 
     fn to(mut self, target: wit::Target) -> Self {
         self.emission.to.push(target);
+        self.addressed = true;
         self
     }
 
@@ -53,9 +62,16 @@ impl<'a> Emit<'a> {
         self.to(wit::Target::User(user.as_ref().to_owned()))
     }
 
-    /// To every connection of several users.
-    pub fn to_users<U: AsRef<str>>(self, users: impl IntoIterator<Item = U>) -> Self {
+    /// To every connection of several users; nobody hears it when there are none.
+    pub fn to_users<U: AsRef<str>>(mut self, users: impl IntoIterator<Item = U>) -> Self {
+        self.addressed = true;
         users.into_iter().fold(self, Self::to_user)
+    }
+
+    /// To everybody in several rooms; nobody hears it when there are none.
+    pub fn to_rooms<R: Into<String>>(mut self, rooms: impl IntoIterator<Item = R>) -> Self {
+        self.addressed = true;
+        rooms.into_iter().fold(self, Self::to_room)
     }
 
     /// To one connection.
@@ -104,7 +120,7 @@ impl<'a> Emit<'a> {
     /// Emits with one argument.
     ///
     /// # Errors
-    /// When the argument cannot be written as JSON.
+    /// When the argument cannot be written as JSON, or it was not said to whom.
     pub fn send<T: Serialize + ?Sized>(self, argument: &T) -> Result<()> {
         self.send_args(&(argument,))
     }
@@ -112,8 +128,18 @@ impl<'a> Emit<'a> {
     /// Emits with the arguments of a tuple.
     ///
     /// # Errors
-    /// When one of them cannot be written as JSON.
+    /// When one of them cannot be written as JSON, or it was not said to whom.
     pub fn send_args<T: Serialize + ?Sized>(mut self, arguments: &T) -> Result<()> {
+        if !self.addressed {
+            let name = &self.emission.name;
+            crate::log::error(format!(
+                "`{name}` is emitted to nobody: say to whom, such as `.to_room(…)`"
+            ));
+            return Err(Error::new(
+                "PLUGIN_FAILED",
+                "the plugin failed on this event",
+            ));
+        }
         (self.emission.args, self.emission.attachments) = payload::write(arguments)?;
         self.cx
             .instructions
@@ -124,7 +150,7 @@ impl<'a> Emit<'a> {
     /// Emits without arguments.
     ///
     /// # Errors
-    /// None; it is a `Result` like its siblings.
+    /// When it was not said to whom.
     pub fn send_nothing(self) -> Result<()> {
         let none: [(); 0] = [];
         self.send_args(&none)

@@ -91,6 +91,8 @@ pub enum Fault {
     Conflict(String),
     /// The operator did not grant it.
     NotGranted(String),
+    /// A value to be stored holds a client's binary data.
+    Binary,
 }
 
 impl Fault {
@@ -114,6 +116,7 @@ impl Fault {
             | Self::Unavailable(message)
             | Self::Conflict(message)
             | Self::NotGranted(message) => message,
+            Self::Binary => "binary data is not accepted here",
         }
     }
 }
@@ -129,7 +132,7 @@ impl std::error::Error for Fault {}
 impl From<Fault> for Error {
     fn from(fault: Fault) -> Self {
         let code = match &fault {
-            Fault::TooLarge(_) => "INVALID_PAYLOAD",
+            Fault::TooLarge(_) | Fault::Binary => "INVALID_PAYLOAD",
             Fault::Unavailable(_) => "UNAVAILABLE",
             Fault::Conflict(_) => "CONFLICT",
             // The plugin's own mistakes; what they are is for its author and not for a client.

@@ -1,10 +1,11 @@
 //! Handlers are plain functions; this is what makes a function one.
 
 use crate::{
+    arguments::Arguments,
     bindings::switchboard::plugin::types as wit,
     cx::Cx,
     error::{Error, Result},
-    payload::{self, Arguments},
+    payload,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;

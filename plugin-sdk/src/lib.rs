@@ -134,6 +134,7 @@
 //! | [`Id`], [`Binary`], [`Json`] | types for payloads, beside everything that serde reads |
 //! | [`Kv`], [`Rooms`], [`log`] | capabilities |
 //! | [`TestHost`] | a host for tests |
+mod arguments;
 #[doc(hidden)]
 pub mod bindings;
 mod capabilities;
@@ -146,6 +147,7 @@ mod handler;
 mod imports;
 pub mod log;
 mod payload;
+mod placeholder;
 mod plugin;
 #[cfg(not(target_family = "wasm"))]
 mod testing;
@@ -154,11 +156,12 @@ mod time;
 #[cfg(not(target_family = "wasm"))]
 pub use self::testing::{Client, Reply, TestHost, User};
 pub use self::{
+    arguments::Arguments,
     capabilities::{Kv, Member, Rooms},
     cx::Cx,
     emit::Emit,
     error::{Error, Fault, Result},
     handler::{Ack, Acknowledged, Disconnected, Handler, Joined, Left},
-    payload::{Arguments, Binary, Id, Json},
+    payload::{Binary, Id, Json},
     plugin::Plugin,
 };

@@ -2,6 +2,11 @@
 
 use crate::{bindings::switchboard::plugin::log::Level, imports};
 
+/// Logs every step, for whoever follows one event.
+pub fn trace(message: impl AsRef<str>) {
+    imports::log(Level::Trace, message.as_ref());
+}
+
 /// Logs what is only worth looking at while searching for a defect.
 pub fn debug(message: impl AsRef<str>) {
     imports::log(Level::Debug, message.as_ref());

@@ -1,14 +1,16 @@
 //! What crosses the boundary as JSON: arguments in, arguments and answers out, attachments beside.
 
 use crate::{
+    arguments::for_clients,
     bindings::switchboard::plugin::types as wit,
     error::{Error, Result},
     imports,
+    placeholder::{self, Placeholder},
 };
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned, ser::SerializeMap,
 };
-use serde_json::{Value, value::RawValue};
+use serde_json::value::RawValue;
 use std::{cell::RefCell, fmt};
 
 /// An id as the dialects define it: 1 to 128 letters, digits and `_ - . @ ~`. It cannot contain a
@@ -74,6 +76,15 @@ thread_local! {
     static OUTGOING: RefCell<Option<Vec<wit::Attachment>>> = const { RefCell::new(None) };
 }
 
+/// Adds an attachment to what is being written, and returns its number; none when nothing is.
+fn attach(attachment: wit::Attachment) -> Option<u32> {
+    OUTGOING.with_borrow_mut(|outgoing| {
+        let outgoing = outgoing.as_mut()?;
+        outgoing.push(attachment);
+        u32::try_from(outgoing.len() - 1).ok()
+    })
+}
+
 /// A binary value in a payload. One that came with the event is passed on without being copied
 /// through the plugin; [`Binary::read`] gets its bytes when they are needed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,7 +117,7 @@ impl Binary {
 }
 
 #[derive(Deserialize)]
-struct Placeholder {
+struct Marked {
     #[serde(rename = "_placeholder")]
     marker: bool,
     num: u32,
@@ -114,7 +125,7 @@ struct Placeholder {
 
 impl<'de> Deserialize<'de> for Binary {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        let placeholder = Placeholder::deserialize(deserializer)
+        let placeholder = Marked::deserialize(deserializer)
             .map_err(|_| serde::de::Error::custom("expected binary data"))?;
         if placeholder.marker {
             Ok(Self::Received(placeholder.num))
@@ -130,12 +141,7 @@ impl Serialize for Binary {
             Self::Received(index) => wit::Attachment::Received(*index),
             Self::Bytes(bytes) => wit::Attachment::Bytes(bytes.clone()),
         };
-        let number = OUTGOING.with_borrow_mut(|outgoing| {
-            let outgoing = outgoing.as_mut()?;
-            outgoing.push(attachment);
-            u32::try_from(outgoing.len() - 1).ok()
-        });
-        let number = number.ok_or_else(|| {
+        let number = attach(attachment).ok_or_else(|| {
             serde::ser::Error::custom(
                 "binary data can be emitted and acknowledged, not stored: read it first",
             )
@@ -147,41 +153,82 @@ impl Serialize for Binary {
     }
 }
 
-/// Any JSON, binary values included, to be passed on as it came.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Json(pub Value);
+/// Any JSON, binary values included, to be passed on as it came. It is kept as text, so that neither
+/// its size nor its shape costs anything; [`Json::read`] reads it when it is needed.
+///
+/// It cannot be a member of a struct that is read through `#[serde(flatten)]`, nor of an untagged
+/// enum: serde keeps no text there.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(transparent)]
+pub struct Json(Box<RawValue>);
 
-impl<'de> Deserialize<'de> for Json {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        Value::deserialize(deserializer).map(Self)
+impl Json {
+    /// Returns a value as JSON.
+    ///
+    /// # Errors
+    /// When it cannot be written as JSON.
+    pub fn of<T: Serialize + ?Sized>(value: &T) -> Result<Self> {
+        serde_json::value::to_raw_value(value)
+            .map(Self)
+            .map_err(unwritable)
+    }
+
+    /// Returns the text.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        self.0.get()
+    }
+
+    /// Reads the value.
+    ///
+    /// # Errors
+    /// `INVALID_PAYLOAD` when it is not a `T`.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T> {
+        serde_json::from_str(self.text())
+            .map_err(|error| Error::invalid_payload(for_clients(&error.to_string())))
+    }
+
+    /// Tells whether it is an object.
+    #[must_use]
+    pub fn is_object(&self) -> bool {
+        self.text().starts_with('{')
+    }
+}
+
+impl Default for Json {
+    fn default() -> Self {
+        Self(RawValue::NULL.to_owned())
+    }
+}
+
+impl PartialEq for Json {
+    fn eq(&self, other: &Self) -> bool {
+        self.text() == other.text()
     }
 }
 
 impl Serialize for Json {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        AsCame(&self.0).serialize(serializer)
-    }
-}
-
-struct AsCame<'a>(&'a Value);
-
-impl Serialize for AsCame<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        match self.0 {
-            Value::Array(items) => serializer.collect_seq(items.iter().map(AsCame)),
-            Value::Object(object) => {
-                let received = (object.get("_placeholder") == Some(&Value::Bool(true)))
-                    .then(|| object.get("num").and_then(Value::as_u64))
-                    .flatten()
-                    .and_then(|number| u32::try_from(number).ok());
-                match received {
-                    Some(index) => Binary::Received(index).serialize(serializer),
-                    None => serializer
-                        .collect_map(object.iter().map(|(key, value)| (key, AsCame(value)))),
-                }
-            }
-            other => other.serialize(serializer),
+        let text = self.text();
+        // What is malformed is refused where the whole is looked at.
+        let found = placeholder::find(text).unwrap_or_default();
+        let mut renumbered = String::new();
+        let mut copied = 0;
+        for Placeholder { start, end, number } in found {
+            let Some(number) = attach(wit::Attachment::Received(number)) else {
+                break;
+            };
+            renumbered.push_str(text.get(copied..start).unwrap_or_default());
+            renumbered.push_str(&format!(r#"{{"_placeholder":true,"num":{number}}}"#));
+            copied = end;
         }
+        if copied == 0 {
+            return self.0.serialize(serializer);
+        }
+        renumbered.push_str(text.get(copied..).unwrap_or_default());
+        RawValue::from_string(renumbered)
+            .map_err(serde::ser::Error::custom)?
+            .serialize(serializer)
     }
 }
 
@@ -190,136 +237,18 @@ pub(crate) fn write<T: Serialize + ?Sized>(value: &T) -> Result<(String, Vec<wit
     let before = OUTGOING.replace(Some(Vec::new()));
     let text = serde_json::to_string(value);
     let attachments = OUTGOING.replace(before).unwrap_or_default();
-    let text = text.map_err(|error| {
-        crate::log::error(format!("a payload cannot be written as JSON: {error}"));
-        Error::new("PLUGIN_FAILED", "the plugin failed on this event")
-    })?;
-    Ok((text, attachments))
-}
-
-/// The arguments of an event, each read when a handler asks for it.
-pub struct Arguments<'a>(Vec<&'a RawValue>);
-
-impl<'a> Arguments<'a> {
-    pub(crate) fn new(args: &'a str) -> Result<Self> {
-        serde_json::from_str(args)
-            .map(Self)
-            .map_err(|_| Error::invalid_payload("the arguments are not a JSON array"))
-    }
-
-    /// Returns argument `index`; one that is missing reads as `null`, and so as `None` where that is
-    /// possible.
-    pub(crate) fn get<T: DeserializeOwned>(&self, index: usize) -> Result<T> {
-        let given = self.0.get(index);
-        let text = given.map_or("null", |raw| raw.get());
-        serde_json::from_str(text).map_err(|error| {
-            let mut place = format!("argument {}", index + 1);
-            let path = path_of(text, &error);
-            if !path.is_empty() {
-                place = format!("{place}, `{path}`");
-            }
-            let why = match given {
-                None => "it is missing".to_owned(),
-                Some(_) => without_position(&error.to_string()),
-            };
-            Error::invalid_payload(format!("{place}: {why}"))
-        })
+    let text = text.map_err(unwritable)?;
+    // A client can send binary data where the plugin expects any JSON. Passed on as a mere value it
+    // would stand for an attachment that is not there, and the host would refuse the whole reply.
+    match placeholder::find(&text) {
+        Ok(found) if found.len() == attachments.len() => Ok((text, attachments)),
+        _ => Err(Error::invalid_payload("binary data is not accepted here")),
     }
 }
 
-/// Returns which value of a JSON text an error is about.
-fn path_of(text: &str, error: &serde_json::Error) -> String {
-    let path = path_at(text, error.line(), error.column());
-    // A value that a type of ours refuses is told of behind the end of what it is in, when it is the
-    // last there; a missing field really is the whole's.
-    if error.to_string().starts_with("missing field") || error.column() == 0 {
-        return path;
-    }
-    let before = path_at(text, error.line(), error.column() - 1);
-    if before.len() > path.len() {
-        before
-    } else {
-        path
-    }
-}
-
-/// Returns which value of a JSON text ends or is being read at a place, such as `at[1].name`; empty
-/// for the whole.
-fn path_at(text: &str, line: usize, column: usize) -> String {
-    let before: usize = text
-        .split_inclusive('\n')
-        .take(line.saturating_sub(1))
-        .map(str::len)
-        .sum();
-    let read = text
-        .as_bytes()
-        .get(..(before + column).min(text.len()))
-        .unwrap_or_default();
-    let mut steps: Vec<Step> = Vec::new();
-    let mut string: Option<Vec<u8>> = None;
-    let mut escaped = false;
-    let mut last = Vec::new();
-    for byte in read {
-        if let Some(content) = &mut string {
-            match byte {
-                _ if escaped => escaped = false,
-                b'\\' => escaped = true,
-                b'"' => {
-                    last = string.take().unwrap_or_default();
-                    continue;
-                }
-                _ => {}
-            }
-            content.push(*byte);
-            continue;
-        }
-        match byte {
-            b'"' => string = Some(Vec::new()),
-            b'{' => steps.push(Step::Member(String::new())),
-            b'[' => steps.push(Step::Index(0)),
-            b'}' | b']' => {
-                steps.pop();
-            }
-            b':' => {
-                if let Some(Step::Member(name)) = steps.last_mut() {
-                    *name = String::from_utf8_lossy(&last).into_owned();
-                }
-            }
-            b',' => match steps.last_mut() {
-                Some(Step::Index(index)) => *index += 1,
-                Some(Step::Member(name)) => name.clear(),
-                None => {}
-            },
-            _ => {}
-        }
-    }
-    let mut path = String::new();
-    for step in steps {
-        match step {
-            Step::Index(index) => path.push_str(&format!("[{index}]")),
-            Step::Member(name) if name.is_empty() => {}
-            Step::Member(name) => {
-                if !path.is_empty() {
-                    path.push('.');
-                }
-                path.push_str(&name);
-            }
-        }
-    }
-    path
-}
-
-enum Step {
-    Member(String),
-    Index(usize),
-}
-
-/// Takes the place in the text out of an error of serde's: clients have no such text.
-fn without_position(message: &str) -> String {
-    match message.rsplit_once(" at line ") {
-        Some((message, _)) => message.to_owned(),
-        None => message.to_owned(),
-    }
+fn unwritable(error: serde_json::Error) -> Error {
+    crate::log::error(format!("a value cannot be written as JSON: {error}"));
+    Error::new("PLUGIN_FAILED", "the plugin failed on this event")
 }
 
 #[cfg(test)]
@@ -336,89 +265,43 @@ mod tests {
     }
 
     #[test]
-    fn arguments_say_which_one_is_wrong() {
-        #[derive(Debug, Deserialize)]
-        struct Point {
-            #[allow(dead_code)]
-            at: Vec<u8>,
-        }
-        let args = Arguments::new(r#"[{"at":[1,"x"]},7]"#).unwrap();
-        let message = |index: usize| args.get::<Point>(index).unwrap_err().message;
-        assert!(
-            message(0).starts_with("argument 1, `at[1]`: invalid type"),
-            "{}",
-            message(0)
-        );
-        assert!(!message(0).contains("line"), "{}", message(0));
-        assert!(
-            message(1).starts_with("argument 2: invalid type"),
-            "{}",
-            message(1)
-        );
-        assert_eq!(message(2), "argument 3: it is missing");
-        assert_eq!(args.get::<Option<u8>>(2), Ok(None));
-    }
-
-    #[test]
-    fn a_refused_value_is_named_wherever_it_stands() {
-        #[derive(Debug, Deserialize)]
-        struct Place {
-            #[allow(dead_code)]
-            room: Id,
-            #[allow(dead_code)]
-            seat: Option<Id>,
-        }
-        for (text, name) in [
-            (r#"[{"room":"a:b"}]"#, "room"),
-            (r#"[{"room":"a:b","seat":"s"}]"#, "room"),
-            (r#"[{"room":"r", "seat":"a:b" }]"#, "seat"),
-        ] {
-            let message = Arguments::new(text)
-                .unwrap()
-                .get::<Place>(0)
-                .unwrap_err()
-                .message;
-            assert!(message.contains(&format!("`{name}`")), "{text}: {message}");
-        }
-        let missing = Arguments::new(r#"[{"seat":"s"}]"#)
-            .unwrap()
-            .get::<Place>(0)
-            .unwrap_err()
-            .message;
-        assert_eq!(missing, "argument 1: missing field `room`");
-    }
-
-    #[test]
-    fn the_place_of_an_error_is_found_whatever_the_text_looks_like() {
-        for (text, path) in [
-            (r#"{"a":{"b c":[{},{"d":tru"#, "a.b c[1].d"),
-            ("{\n \"a\": [1,\n 2, nul", "a[2]"),
-            (r#"{"a\"}":"{[,:","b":7"#, "b"),
-            (r#"{"a":{"b":1}}"#, ""),
-            (r#"{"a":{"b":1}"#, "a"),
-            ("7", ""),
-            ("", ""),
-        ] {
-            let line = text.matches('\n').count() + 1;
-            let column = text.rsplit('\n').next().unwrap().len();
-            assert_eq!(path_at(text, line, column), path, "{text}");
-        }
-        assert_eq!(path_at("é", 9, 9), "");
-    }
-
-    #[test]
     fn binary_values_are_renumbered_as_they_are_written() {
-        let came = Json(json!({ "a": [{ "_placeholder": true, "num": 1 }], "b": 2 }));
+        let came = r#"{ "a": [{ "num": 1, "_placeholder": true }], "b": 2 }"#;
+        let came: Json = serde_json::from_str(came).unwrap();
         let own = Binary::Bytes(vec![1]);
         let (text, attachments) = write(&(own, came)).unwrap();
         assert_eq!(
             text,
-            r#"[{"_placeholder":true,"num":0},{"a":[{"_placeholder":true,"num":1}],"b":2}]"#
+            r#"[{"_placeholder":true,"num":0},{ "a": [{"_placeholder":true,"num":1}], "b": 2 }]"#
         );
         assert!(matches!(
             attachments.as_slice(),
             [wit::Attachment::Bytes(_), wit::Attachment::Received(1)]
         ));
         assert!(serde_json::to_string(&Binary::Received(0)).is_err());
+    }
+
+    #[test]
+    fn binary_data_where_none_is_expected_is_the_senders_mistake() {
+        for crafted in [
+            json!({ "_placeholder": true, "num": 0 }),
+            json!({ "a": [{ "_placeholder": true }] }),
+        ] {
+            assert_eq!(write(&crafted).unwrap_err().code, "INVALID_PAYLOAD");
+        }
+        let malformed: Json = serde_json::from_str(r#"{"_placeholder":true,"num":-1}"#).unwrap();
+        assert_eq!(write(&malformed).unwrap_err().code, "INVALID_PAYLOAD");
+        assert!(write(&json!({ "content": "\"_placeholder\":true" })).is_ok());
+    }
+
+    #[test]
+    fn any_json_is_passed_on_as_it_came() {
+        let json: Json = serde_json::from_str(r#"{ "b":1.50, "a":[ ] }"#).unwrap();
+        assert_eq!(write(&json).unwrap().0, r#"{ "b":1.50, "a":[ ] }"#);
+        assert!(json.is_object() && !Json::default().is_object());
+        assert_eq!(Json::default().text(), "null");
+        assert_eq!(Json::of(&[1]).unwrap().read::<Vec<u8>>(), Ok(vec![1]));
+        let refused = json.read::<Vec<u8>>().unwrap_err();
+        assert_eq!(refused.message, "invalid type: object, expected a sequence");
     }
 }

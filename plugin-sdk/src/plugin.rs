@@ -1,11 +1,11 @@
 //! A plugin: which events it takes, and the functions that handle them.
 
 use crate::{
+    arguments::Arguments,
     bindings::switchboard::plugin::types as wit,
     cx::Cx,
     error::{Error, Result},
     handler::{Ack, Acknowledged, Disconnected, Handler, Joined, Left},
-    payload::Arguments,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};

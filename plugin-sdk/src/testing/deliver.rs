@@ -1,6 +1,6 @@
 //! Handling an event as the host does: call, check, commit, execute, and what follows.
 
-use super::{Asked, DEPTH, Heard, Reply, TestHost, world};
+use super::{Asked, DEPTH, Heard, ROOMS, Reply, TestHost, check, world};
 use crate::bindings::switchboard::plugin::types as wit;
 use serde_json::{Value, json};
 use std::collections::{BTreeSet, VecDeque};
@@ -11,22 +11,6 @@ struct Caused {
     name: &'static str,
     data: Value,
 }
-
-/// The names that Socket.IO or the host keep for themselves.
-const RESERVED: [&str; 12] = [
-    "connect",
-    "connect_error",
-    "connection",
-    "disconnect",
-    "disconnecting",
-    "newListener",
-    "removeListener",
-    "error",
-    "auth",
-    "auth-success",
-    "session",
-    "token-expiring",
-];
 
 impl TestHost {
     pub(super) fn run(
@@ -57,25 +41,31 @@ impl TestHost {
                 connection: connection.to_owned(),
                 identity: self.identities.get(connection).cloned(),
             }),
+            wants_ack: match &trigger {
+                wit::Trigger::Message(_) => self.waiting,
+                wit::Trigger::Server(_) => true,
+                wit::Trigger::Notice(_) => false,
+            },
             trigger,
             attachments: u32::try_from(attachments.len()).unwrap_or(u32::MAX),
-            wants_ack: true,
         };
-        {
-            let mut world = self.world.borrow_mut();
-            world.attachments.clone_from(&attachments);
-            world.begin();
-        }
-        let verdict = {
-            let _entered = world::enter(&self.world);
-            self.plugin.handle(event)
+        self.world.borrow_mut().attachments.clone_from(&attachments);
+        let checked = match self.handle_twice(event) {
+            Ok(reply) => check::reply(self, connection, &reply, attachments.len()).map(|()| reply),
+            Err(failure) => match check::failure(&failure) {
+                Ok(()) => return Reply::failed(error_of(failure)),
+                Err(why) => Err(why),
+            },
         };
-        let reply = match verdict {
+        let reply = match checked {
             Ok(reply) => reply,
-            Err(failure) => return Reply::failed(error_of(failure)),
+            Err(why) => return refused(&why),
         };
-        if let Err(why) = self.check(connection, &reply, attachments.len()) {
-            return refused(&why);
+        if self.joins_too_many(connection, &reply) {
+            return Reply::failed(json!({
+                "code": "RATE_LIMITED",
+                "message": "this connection is in as many rooms as it may be; leave one first",
+            }));
         }
         let committed = self.world.borrow_mut().commit();
         if let Err(why) = committed {
@@ -98,6 +88,47 @@ impl TestHost {
             |answer| args_of(&answer.args),
         );
         Reply::acknowledged(answer)
+    }
+
+    /// Handles an event as a host does when something that it read has changed in the meantime: the
+    /// first run counts for nothing, and the second must want the same.
+    fn handle_twice(&mut self, event: wit::Event) -> Result<wit::Reply, wit::Failure> {
+        let run = |event| {
+            self.world.borrow_mut().begin();
+            let _entered = world::enter(&self.world);
+            self.plugin.handle(event)
+        };
+        let what = format!("{:?}", event.trigger);
+        let logged = self.world.borrow().log.len();
+        let first = (run(event.clone()), self.world.borrow().staged.clone());
+        self.world.borrow_mut().log.truncate(logged);
+        let again = (run(event), self.world.borrow().staged.clone());
+        assert!(
+            format!("{first:?}") == format!("{again:?}"),
+            "the handler does something else when the host runs it again for the same event; it must \
+             keep nothing outside of kv, and draw no lots\nevent: {what}\nfirst: {first:#?}\nthen: {again:#?}"
+        );
+        again.0
+    }
+
+    /// Tells whether the event's own connection would be in more rooms than it may be.
+    fn joins_too_many(&self, own: Option<&str>, reply: &wit::Reply) -> bool {
+        let world = self.world.borrow();
+        let Some(own) = own.and_then(|own| Some((own, world.connections.get(own)?))) else {
+            return false;
+        };
+        let joined: BTreeSet<&String> = reply
+            .instructions
+            .iter()
+            .filter_map(|instruction| match instruction {
+                wit::Instruction::Join(wit::Membership {
+                    who: wit::Target::Connection(id),
+                    room,
+                }) if id == own.0 && !own.1.rooms.contains(room) => Some(room),
+                _ => None,
+            })
+            .collect();
+        !joined.is_empty() && own.1.rooms.len() + joined.len() > ROOMS
     }
 
     pub(super) fn notice(&mut self, connection: &str, name: &str, data: &Value, depth: u8) {
@@ -123,10 +154,17 @@ impl TestHost {
     }
 
     pub(super) fn end(&mut self, connection: &str, reason: &str) {
+        let (asked, others) = std::mem::take(&mut self.acks)
+            .into_iter()
+            .partition(|asked: &Asked| asked.connection == connection);
+        self.acks = others;
+        for Asked { token, .. } in asked {
+            let data = json!({ "token": token, "error": "disconnected" });
+            self.notice(connection, "acknowledged", &data, 0);
+        }
         let Some(gone) = self.world.borrow_mut().connections.remove(connection) else {
             return;
         };
-        self.acks.retain(|asked| asked.connection != connection);
         for room in &gone.rooms {
             let last = !self.is_user_in(&gone.user, room);
             let data = json!({ "room": room, "last": last, "reason": "disconnected" });
@@ -142,96 +180,6 @@ impl TestHost {
             .connections
             .values()
             .any(|connected| connected.user == user && connected.rooms.contains(room))
-    }
-
-    // ---- what the host would refuse ------------------------------------------------------------
-
-    fn check(&self, own: Option<&str>, reply: &wit::Reply, received: usize) -> Result<(), String> {
-        if let Some(answer) = &reply.ack {
-            check_args(
-                "the acknowledgement",
-                &answer.args,
-                &answer.attachments,
-                received,
-            )?;
-        }
-        for instruction in &reply.instructions {
-            match instruction {
-                wit::Instruction::Emit(emission) => {
-                    let name = &emission.name;
-                    if RESERVED.contains(&name.as_str()) || name.is_empty() {
-                        return Err(format!("the event name `{name}` is reserved"));
-                    }
-                    if emission.to.is_empty() {
-                        return Err(format!("`{name}` is emitted to nobody: say to whom"));
-                    }
-                    check_args(
-                        &format!("`{name}`"),
-                        &emission.args,
-                        &emission.attachments,
-                        received,
-                    )?;
-                    for target in &emission.to {
-                        self.check_target(own, target)?;
-                    }
-                    for target in &emission.except {
-                        // Leaving somebody out reaches nobody.
-                        if !matches!(target, wit::Target::Connection(_)) {
-                            self.check_target(own, target)?;
-                        }
-                    }
-                }
-                wit::Instruction::Join(membership) | wit::Instruction::Leave(membership) => {
-                    self.check_room(&membership.room)?;
-                    self.check_target(own, &membership.who)?;
-                }
-                wit::Instruction::Disconnect(disconnection) => {
-                    self.check_target(own, &disconnection.who)?
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn check_room(&self, room: &str) -> Result<(), String> {
-        match room.split_once(':') {
-            Some((prefix, rest)) if !rest.is_empty() => {
-                if self.plugin.rooms.contains(&prefix) {
-                    return Ok(());
-                }
-                Err(format!(
-                    "the room prefix `{prefix}` is not granted to the plugin; add it by Plugin::rooms"
-                ))
-            }
-            _ => Err(format!("`{room}` is no room: expected `prefix:name`")),
-        }
-    }
-
-    fn check_target(&self, own: Option<&str>, target: &wit::Target) -> Result<(), String> {
-        match target {
-            wit::Target::Everyone => Ok(()),
-            wit::Target::Room(room) => self.check_room(room),
-            wit::Target::User(user) => crate::Id::new(user.as_str())
-                .map(|_| ())
-                .map_err(|error| error.message),
-            wit::Target::Connection(id) if id.is_empty() => {
-                Err("a server event has no connection of its own".to_owned())
-            }
-            wit::Target::Connection(id) if Some(id.as_str()) == own => Ok(()),
-            wit::Target::Connection(id) => {
-                let world = self.world.borrow();
-                let reachable = world
-                    .connections
-                    .get(id)
-                    .is_none_or(|connected| !connected.rooms.is_empty());
-                if reachable {
-                    return Ok(());
-                }
-                Err(format!(
-                    "the connection `{id}` is in no room that is granted to the plugin"
-                ))
-            }
-        }
     }
 
     // ---- instructions --------------------------------------------------------------------------
@@ -371,49 +319,4 @@ fn refused(why: &str) -> Reply {
         "message": "the plugin failed on this event",
         "details": { "the host would refuse this reply": why },
     }))
-}
-
-fn check_args(
-    what: &str,
-    args: &str,
-    attachments: &[wit::Attachment],
-    received: usize,
-) -> Result<(), String> {
-    let parsed: Value = serde_json::from_str(args).map_err(|error| format!("{what}: {error}"))?;
-    if !parsed.is_array() {
-        return Err(format!("{what}: the arguments are not an array"));
-    }
-    for attachment in attachments {
-        if let wit::Attachment::Received(index) = attachment
-            && *index as usize >= received
-        {
-            return Err(format!("{what}: the event has no attachment {index}"));
-        }
-    }
-    let mut numbers = Vec::new();
-    placeholders(&parsed, &mut numbers);
-    numbers.sort_unstable();
-    let expected: Vec<u64> = (0..attachments.len() as u64).collect();
-    if numbers == expected {
-        return Ok(());
-    }
-    Err(format!(
-        "{what}: binary placeholders and attachments do not match one to one"
-    ))
-}
-
-fn placeholders(value: &Value, numbers: &mut Vec<u64>) {
-    match value {
-        Value::Array(items) => items.iter().for_each(|item| placeholders(item, numbers)),
-        Value::Object(object) if object.get("_placeholder") == Some(&Value::Bool(true)) => {
-            numbers.push(
-                object
-                    .get("num")
-                    .and_then(Value::as_u64)
-                    .unwrap_or(u64::MAX),
-            );
-        }
-        Value::Object(object) => object.values().for_each(|item| placeholders(item, numbers)),
-        _ => {}
-    }
 }

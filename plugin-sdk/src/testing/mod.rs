@@ -3,6 +3,7 @@
 // Assertions end a test by panicking.
 #![allow(clippy::panic)]
 
+mod check;
 mod deliver;
 mod reply;
 pub(crate) mod world;
@@ -23,8 +24,15 @@ use std::{
 /// Events of a plugin's making that may follow from one another, as with the host's default.
 const DEPTH: u8 = 8;
 
+/// Rooms that a connection may be in, as with the host's default.
+const ROOMS: usize = 128;
+
 /// A host for one plugin: with any number of users and connections, rooms, state in memory, and the
-/// clock in the test's hands.
+/// clock in the test's hands. What a host would refuse it refuses, and says why.
+///
+/// It runs every handler twice and keeps what the second run did, as a host does after a conflict; a
+/// handler that then wants something else, because it keeps something in a `static` or draws lots, is
+/// told so by a panic.
 ///
 /// ```
 /// use serde_json::json;
@@ -50,6 +58,8 @@ pub struct TestHost {
     acks: Vec<Asked>,
     events: u64,
     connected: u64,
+    /// Whether senders wait for an acknowledgement.
+    waiting: bool,
 }
 
 /// What a connection heard.
@@ -121,6 +131,13 @@ impl Client {
     }
 }
 
+fn message(event: &str, arguments: impl Serialize) -> wit::Trigger {
+    wit::Trigger::Message(wit::Message {
+        name: event.to_owned(),
+        args: json!(arguments).to_string(),
+    })
+}
+
 impl TestHost {
     /// Returns a host for a plugin, at noon of some day, with nobody connected and nothing stored.
     #[must_use]
@@ -140,6 +157,7 @@ impl TestHost {
             acks: Vec::new(),
             events: 0,
             connected: 0,
+            waiting: true,
         }
     }
 
@@ -206,17 +224,28 @@ impl TestHost {
         arguments: impl Serialize,
         attachments: Vec<Vec<u8>>,
     ) -> Reply {
-        let message = wit::Message {
-            name: event.to_owned(),
-            args: json!(arguments).to_string(),
+        let message = message(event, arguments);
+        self.run(Some(&client.id), message, attachments, 0)
+            .of(event)
+    }
+
+    /// Sends an event with one argument without waiting for an acknowledgement. Of a failure the
+    /// client hears by the event `error` `{ code, message, event, details? }`.
+    pub fn tell(&mut self, client: &Client, event: &str, argument: impl Serialize) {
+        self.waiting = false;
+        let reply = self.send(client, event, argument);
+        self.waiting = true;
+        let (Err(mut error), Some(inbox)) = (reply.args, self.inboxes.get_mut(&client.id)) else {
+            return;
         };
-        let reply = self.run(
-            Some(&client.id),
-            wit::Trigger::Message(message),
-            attachments,
-            0,
-        );
-        reply.of(event)
+        if let Some(error) = error.as_object_mut() {
+            error.insert("event".to_owned(), event.into());
+        }
+        inbox.push(Heard {
+            event: "error".to_owned(),
+            args: vec![error],
+            attachments: Vec::new(),
+        });
     }
 
     /// Sends a backend's event.

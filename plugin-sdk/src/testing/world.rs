@@ -39,7 +39,7 @@ pub(super) struct Connected {
 }
 
 /// What one event has read and staged.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Staged {
     partition: Option<String>,
     writes: BTreeMap<String, Write>,

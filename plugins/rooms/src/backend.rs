@@ -1,9 +1,10 @@
 //! What backends do: each server event is answered.
 
-use crate::record::{
-    Kind, Message, Record, Visibility, activity_key, key, messages_key, room, state,
+use crate::{
+    message::{Kind, Message, Stamp},
+    record::{Metadata, Record, Visibility, key, records, room},
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use switchboard_plugin::{Ack, Cx, Error, Id, Result};
 
@@ -18,11 +19,16 @@ pub(crate) struct Create {
     namespace: Option<String>,
     created_by: Option<Id>,
     #[serde(default)]
-    metadata: Map<String, Value>,
+    metadata: Metadata,
     #[serde(default)]
     visibility: Visibility,
     #[serde(default)]
     members: Vec<Id>,
+}
+
+#[derive(Serialize)]
+struct OneRoom {
+    room: Record,
 }
 
 pub(crate) fn create(cx: &mut Cx, request: Create) -> Result<Ack> {
@@ -42,8 +48,8 @@ pub(crate) fn create(cx: &mut Cx, request: Create) -> Result<Ack> {
         members: request.members,
         ..begun
     };
-    record.save(cx)?;
-    Ack::with(&json!({ "room": record }))
+    record.create(cx)?;
+    Ack::with(&OneRoom { room: record })
 }
 
 #[derive(Deserialize)]
@@ -53,7 +59,8 @@ pub(crate) struct OfRoom {
 }
 
 pub(crate) fn get(cx: &mut Cx, request: OfRoom) -> Result<Ack> {
-    Ack::with(&json!({ "room": Record::get(cx, &request.room_id)? }))
+    let room = Record::get(cx, &request.room_id)?;
+    Ack::with(&OneRoom { room })
 }
 
 #[derive(Deserialize)]
@@ -61,6 +68,12 @@ pub(crate) struct List {
     namespace: Option<String>,
     after: Option<Id>,
     limit: Option<u32>,
+}
+
+#[derive(Serialize)]
+struct Listed {
+    rooms: Vec<Record>,
+    after: Option<String>,
 }
 
 /// Answers a page of rooms, by id. `after` in the answer is where the next page begins; null when
@@ -77,7 +90,7 @@ pub(crate) fn list(cx: &mut Cx, request: List) -> Result<Ack> {
     // Rooms of other namespaces are passed over; the host's bound on reads ends a search that finds
     // too few, so the answer says where to go on.
     for _ in 0..5 {
-        let page = state(cx).list::<Record>("room:", after.as_deref(), PAGE)?;
+        let page = records(cx).list::<Record>("room:", after.as_deref(), PAGE)?;
         let more = page.len() == PAGE as usize;
         for (place, record) in page {
             after = Some(place);
@@ -100,17 +113,15 @@ pub(crate) fn list(cx: &mut Cx, request: List) -> Result<Ack> {
             break;
         }
     }
-    let after = after.map(|place| place.trim_start_matches("room:").to_owned());
-    Ack::with(&json!({ "rooms": rooms, "after": after }))
+    let after = after.and_then(|place| Some(place.strip_prefix("room:")?.to_owned()));
+    Ack::with(&Listed { rooms, after })
 }
 
 /// Deletes a room; its members are put out.
 pub(crate) fn delete(cx: &mut Cx, request: OfRoom) -> Result<Ack> {
-    let id = Record::get(cx, &request.room_id)?.id;
-    for key in [key(&id), messages_key(&id), activity_key(&id)] {
-        state(cx).delete(key)?;
-    }
-    cx.empty(room(&id));
+    let record = Record::get(cx, &request.room_id)?;
+    record.delete(cx)?;
+    cx.empty(room(&record.id));
     Ok(Ack::ok())
 }
 
@@ -136,12 +147,11 @@ pub(crate) fn members(cx: &mut Cx, request: OfRoom) -> Result<Ack> {
 
 pub(crate) fn stats(cx: &mut Cx, request: OfRoom) -> Result<Ack> {
     let record = Record::get(cx, &request.room_id)?;
-    let messages: Option<u64> = state(cx).get(messages_key(&record.id))?;
-    let activity: Option<String> = state(cx).get(activity_key(&record.id))?;
+    let (messages, last_activity) = record.activity(cx)?;
     Ack::with(&json!({
         "memberCount": cx.rooms().count_users(room(&record.id))?,
-        "messageCount": messages.unwrap_or(0),
-        "lastActivity": activity.unwrap_or_else(|| record.created_at.clone()),
+        "messageCount": messages,
+        "lastActivity": last_activity,
         "createdAt": record.created_at,
     }))
 }
@@ -156,22 +166,23 @@ pub(crate) struct Send {
     #[serde(default, rename = "type")]
     kind: Kind,
     #[serde(default)]
-    metadata: Map<String, Value>,
+    metadata: Metadata,
 }
 
 pub(crate) fn send(cx: &mut Cx, request: Send) -> Result<Ack> {
     let record = Record::get(cx, &request.room_id)?;
     let message = Message {
-        room: record.id,
+        stamp: Stamp::new(cx),
+        room_id: record.id,
         username: request
             .username
             .unwrap_or_else(|| request.user_id.to_string()),
-        user: request.user_id,
+        user_id: request.user_id,
         content: request.content,
         kind: request.kind,
         metadata: request.metadata,
     };
-    Ack::with(&message.publish(cx)?)
+    message.publish(cx)
 }
 
 #[derive(Deserialize)]

@@ -1,8 +1,12 @@
 //! What clients do.
 
-use crate::record::{Kind, Message, Record, room};
+use crate::{
+    message::{Kind, Message, Stamp},
+    record::{Metadata, Record, room},
+};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::json;
+use std::collections::BTreeMap;
 use switchboard_plugin::{Ack, Cx, Error, Id, Joined, Json, Left, Result};
 
 #[derive(Deserialize)]
@@ -31,7 +35,7 @@ pub(crate) fn join(cx: &mut Cx, request: InRoom) -> Result<Ack> {
         Some(record) => record,
         None if cx.settings::<Settings>()?.create_on_join => {
             let record = Record::new(cx, id.clone(), Some(user.clone()));
-            record.save(cx)?;
+            record.create(cx)?;
             record
         }
         None => return Err(Error::not_found(format!("there is no room `{id}`"))),
@@ -39,21 +43,49 @@ pub(crate) fn join(cx: &mut Cx, request: InRoom) -> Result<Ack> {
     if !record.admits(&user) {
         return Err(Error::forbidden(format!("the room `{id}` is private")));
     }
-    let others =
-        cx.rooms().count_users(room(&id))? - u32::from(cx.rooms().has_user(room(&id), &user)?);
+    let member_count = others(cx, &id, &user)? + 1;
     cx.join(room(&id));
-    Ack::with(&json!({ "room": {
-        "id": record.id,
-        "name": record.name,
-        "metadata": record.metadata,
-        "memberCount": others + 1,
-    }}))
+    answer(&record, member_count)
 }
 
 pub(crate) fn leave(cx: &mut Cx, request: InRoom) -> Result<Ack> {
-    require_in_room(cx, &request.room_id)?;
-    cx.leave(room(&request.room_id));
-    Ok(Ack::ok())
+    let (id, user) = (request.room_id, cx.user()?);
+    require_in_room(cx, &id)?;
+    let record = Record::get(cx, &id)?;
+    let mut stays = false;
+    for connection in cx.rooms().connections_of_user(&user)? {
+        stays |=
+            connection != cx.connection() && cx.rooms().has_connection(room(&id), &connection)?;
+    }
+    let member_count = others(cx, &id, &user)? + u32::from(stays);
+    cx.leave(room(&id));
+    answer(&record, member_count)
+}
+
+/// Counts the users in a room beside one.
+fn others(cx: &Cx, id: &Id, user: &Id) -> Result<u32> {
+    let users = cx.rooms().count_users(room(id))?;
+    // Between the two questions the user may have joined by another connection.
+    Ok(users.saturating_sub(cx.rooms().has_user(room(id), user)?.into()))
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Room<'a> {
+    id: &'a Id,
+    name: &'a str,
+    metadata: &'a Metadata,
+    member_count: u32,
+}
+
+fn answer(record: &Record, member_count: u32) -> Result<Ack> {
+    let room = Room {
+        id: &record.id,
+        name: &record.name,
+        metadata: &record.metadata,
+        member_count,
+    };
+    Ack::with(&BTreeMap::from([("room", room)]))
 }
 
 /// A user joins with the first of their connections; the others hear of it.
@@ -75,7 +107,7 @@ pub(crate) fn left(cx: &mut Cx, left: Left) -> Result<()> {
 fn announce(cx: &mut Cx, event: &str, room: String) -> Result<()> {
     let user = cx.user()?;
     let news = json!({
-        "roomId": room.trim_start_matches("room:"),
+        "roomId": room.strip_prefix("room:"),
         "userId": user,
         "username": username(cx, &user),
         "timestamp": cx.timestamp(),
@@ -91,7 +123,7 @@ pub(crate) struct NewMessage {
     #[serde(default, rename = "type")]
     kind: Kind,
     #[serde(default)]
-    metadata: Map<String, Value>,
+    metadata: Metadata,
 }
 
 pub(crate) fn message(cx: &mut Cx, message: NewMessage) -> Result<Ack> {
@@ -103,14 +135,15 @@ pub(crate) fn message(cx: &mut Cx, message: NewMessage) -> Result<Ack> {
     }
     let user = cx.user()?;
     let message = Message {
-        room: message.room_id,
+        stamp: Stamp::new(cx),
+        room_id: message.room_id,
         username: username(cx, &user),
-        user,
+        user_id: user,
         content: message.content,
         kind: message.kind,
         metadata: message.metadata,
     };
-    Ack::with(&message.publish(cx)?)
+    message.publish(cx)
 }
 
 #[derive(Deserialize)]

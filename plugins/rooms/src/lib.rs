@@ -1,11 +1,12 @@
 //! The plugin `rooms`: general rooms with messages. See its README for the events.
 //!
-//! Everything that is stored lies in one partition, `rooms`: a room's record under `room:{id}`, and
-//! beside it the number of its messages and the time of the last one, which are written without
-//! being read, so that messages never wait for each other.
+//! What is stored: all rooms' records in the partition `rooms`, where they can be listed; and for each
+//! room the number of its messages and the time of the last one in a partition of its own, so that a
+//! message of one room has nothing to do with those of another. A handler writes one of the two.
 
 mod backend;
 mod clients;
+mod message;
 mod record;
 #[cfg(test)]
 mod tests;

@@ -1,11 +1,8 @@
-//! What is known of a room, and the messages in it.
+//! What is known of a room.
 
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
 use switchboard_plugin::{Cx, Error, Id, Kv, Result};
-
-/// Characters of a message's content.
-const CONTENT: usize = 16_000;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -15,7 +12,7 @@ pub(crate) struct Record {
     pub(crate) namespace: String,
     pub(crate) created_by: Option<Id>,
     pub(crate) created_at: String,
-    pub(crate) metadata: Map<String, Value>,
+    pub(crate) metadata: Metadata,
     pub(crate) visibility: Visibility,
     /// Who may enter a private room.
     pub(crate) members: Vec<Id>,
@@ -29,14 +26,26 @@ pub(crate) enum Visibility {
     Private,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Kind {
-    #[default]
-    Text,
-    Image,
-    File,
-    System,
+/// An object of whoever made it. Kept as text, whatever its size and shape.
+#[derive(Debug, Clone, Serialize)]
+#[serde(transparent)]
+pub(crate) struct Metadata(Box<RawValue>);
+
+impl Default for Metadata {
+    fn default() -> Self {
+        Self(serde_json::from_str("{}").unwrap_or_default())
+    }
+}
+
+impl<'de> Deserialize<'de> for Metadata {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Box::<RawValue>::deserialize(deserializer)?;
+        if text.get().starts_with('{') {
+            Ok(Self(text))
+        } else {
+            Err(serde::de::Error::custom("expected an object"))
+        }
+    }
 }
 
 impl Record {
@@ -47,22 +56,42 @@ impl Record {
             namespace: "default".to_owned(),
             created_by,
             created_at: cx.timestamp(),
-            metadata: Map::new(),
+            metadata: Metadata::default(),
             visibility: Visibility::Public,
             members: Vec::new(),
         }
     }
 
     pub(crate) fn find(cx: &Cx, id: &Id) -> Result<Option<Self>> {
-        Ok(state(cx).get(key(id))?)
+        Ok(records(cx).get(key(id))?)
     }
 
     pub(crate) fn get(cx: &Cx, id: &Id) -> Result<Self> {
         Self::find(cx, id)?.ok_or_else(|| Error::not_found(format!("there is no room `{id}`")))
     }
 
-    pub(crate) fn save(&self, cx: &Cx) -> Result<()> {
-        Ok(state(cx).set(key(&self.id), self)?)
+    /// Keeps a new room. Its messages are counted from here on, also when a room of this id has
+    /// been deleted: what was counted then is in another partition, and stays there.
+    pub(crate) fn create(&self, cx: &Cx) -> Result<()> {
+        let counted = Counters::read(cx, &self.id)?.messages;
+        if counted > 0 {
+            records(cx).set(counted_before_key(&self.id), &counted)?;
+        }
+        Ok(records(cx).set(key(&self.id), self)?)
+    }
+
+    pub(crate) fn delete(&self, cx: &Cx) -> Result<()> {
+        records(cx).delete(counted_before_key(&self.id))?;
+        Ok(records(cx).delete(key(&self.id))?)
+    }
+
+    /// Returns the number of messages, and when the last one was, or else when the room was made.
+    pub(crate) fn activity(&self, cx: &Cx) -> Result<(u64, String)> {
+        let before: Option<u64> = records(cx).get(counted_before_key(&self.id))?;
+        let Counters { messages, last } = Counters::read(cx, &self.id)?;
+        // Times of this form sort as texts.
+        let last = last.unwrap_or_default().max(self.created_at.clone());
+        Ok((messages.saturating_sub(before.unwrap_or(0)), last))
     }
 
     pub(crate) fn admits(&self, user: &Id) -> bool {
@@ -70,8 +99,31 @@ impl Record {
     }
 }
 
-/// The partition that everything is stored in.
-pub(crate) fn state(cx: &Cx) -> Kv {
+/// What changes with every message of a room. It is written without being read, so that messages
+/// never wait for each other.
+pub(crate) struct Counters {
+    messages: u64,
+    last: Option<String>,
+}
+
+impl Counters {
+    fn read(cx: &Cx, room: &Id) -> Result<Self> {
+        let counters = cx.kv(self::room(room));
+        Ok(Self {
+            messages: counters.get("messages")?.unwrap_or(0),
+            last: counters.get("last")?,
+        })
+    }
+
+    pub(crate) fn count(cx: &Cx, room: &Id, at: &str) -> Result<()> {
+        let counters = cx.kv(self::room(room));
+        counters.add("messages", 1)?;
+        Ok(counters.set("last", at)?)
+    }
+}
+
+/// The partition of all rooms' records.
+pub(crate) fn records(cx: &Cx) -> Kv {
     cx.kv("rooms")
 }
 
@@ -79,49 +131,11 @@ pub(crate) fn key(id: &Id) -> String {
     format!("room:{id}")
 }
 
-pub(crate) fn messages_key(id: &Id) -> String {
-    format!("messages:{id}")
+fn counted_before_key(id: &Id) -> String {
+    format!("counted-before:{id}")
 }
 
-pub(crate) fn activity_key(id: &Id) -> String {
-    format!("activity:{id}")
-}
-
-/// The room that connections join.
+/// The room that connections join, and the name of its partition.
 pub(crate) fn room(id: &Id) -> String {
     format!("room:{id}")
-}
-
-pub(crate) struct Message {
-    pub(crate) room: Id,
-    pub(crate) user: Id,
-    pub(crate) username: String,
-    pub(crate) content: String,
-    pub(crate) kind: Kind,
-    pub(crate) metadata: Map<String, Value>,
-}
-
-impl Message {
-    /// Counts the message and emits it to its room; returns its id and time, for the answer.
-    pub(crate) fn publish(self, cx: &mut Cx) -> Result<Value> {
-        if self.content.is_empty() || self.content.chars().count() > CONTENT {
-            return Err(Error::invalid_payload(format!(
-                "`content`: expected 1 to {CONTENT} characters"
-            )));
-        }
-        let (id, timestamp) = (cx.new_id(), cx.timestamp());
-        state(cx).add(messages_key(&self.room), 1)?;
-        state(cx).set(activity_key(&self.room), &timestamp)?;
-        cx.emit("message").to_room(room(&self.room)).send(&json!({
-            "id": id,
-            "roomId": self.room,
-            "userId": self.user,
-            "username": self.username,
-            "content": self.content,
-            "type": self.kind,
-            "metadata": self.metadata,
-            "timestamp": timestamp,
-        }))?;
-        Ok(json!({ "id": id, "timestamp": timestamp }))
-    }
 }

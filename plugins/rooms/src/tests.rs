@@ -36,8 +36,10 @@ fn a_user_joins_a_room_that_the_first_join_makes() {
         (&news["roomId"], &news["userId"], &news["username"]),
         (&json!("lobby"), &json!("ben"), &json!("ben"))
     );
-    host.send(&ben, "room:leave", json!({ "roomId": "lobby" }))
+    let answer = host
+        .send(&ben, "room:leave", json!({ "roomId": "lobby" }))
         .expect_ok();
+    assert_eq!(answer["room"]["memberCount"], 1);
     assert_eq!(host.take(&ann, "user:left")["userId"], "ben");
     host.expect_silence(&ben);
     host.disconnect(&ann);
@@ -54,6 +56,10 @@ fn a_user_joins_with_the_first_and_leaves_with_the_last_connection() {
         .send(&phone, "room:join", json!({ "roomId": "lobby" }))
         .expect_ok();
     assert_eq!(again["room"]["memberCount"], 2);
+    let left = host
+        .send(&phone, "room:leave", json!({ "roomId": "lobby" }))
+        .expect_ok();
+    assert_eq!(left["room"]["memberCount"], 2, "ben is still there");
     host.disconnect(&phone);
     host.expect_silence(&ann);
     host.disconnect(&laptop);
@@ -123,6 +129,8 @@ fn messages_that_are_refused() {
         (json!({ "content": 7 }), "INVALID_PAYLOAD"),
         (json!({ "type": "video" }), "INVALID_PAYLOAD"),
         (json!({ "type": "system" }), "INVALID_PAYLOAD"),
+        (json!({ "metadata": [] }), "INVALID_PAYLOAD"),
+        (json!({ "metadata": null }), "INVALID_PAYLOAD"),
     ] {
         host.send(&ann, "message", message(changes))
             .expect_error(code);
@@ -140,6 +148,23 @@ fn messages_that_are_refused() {
         .expect_error("NOT_IN_ROOM");
     host.send(&ann, "message", message(json!({})))
         .expect_error("NOT_IN_ROOM");
+}
+
+#[test]
+fn metadata_goes_on_as_it_came_and_holds_no_binary_data() {
+    let mut host = host();
+    let ann = joined(&mut host, "ann", "lobby");
+    let say = |metadata: Value| json!({ "roomId": "lobby", "content": "x", "metadata": metadata });
+    let odd = json!({ "a": [{ "": 1.5 }, null], "b": "\"_placeholder\":true" });
+    host.send(&ann, "message", say(odd.clone())).expect_ok();
+    assert_eq!(host.take(&ann, "message")["metadata"], odd);
+    let binary = json!([say(json!({ "file": { "_placeholder": true, "num": 0 } }))]);
+    host.send_binary(&ann, "message", binary, vec![vec![1]])
+        .expect_error("INVALID_PAYLOAD");
+    host.expect_silence(&ann);
+    let of_room = json!({ "roomId": "lobby" });
+    let stats = host.server_event("room-stats", of_room).expect_ok();
+    assert_eq!(stats["messageCount"], 1);
 }
 
 #[test]
@@ -266,6 +291,52 @@ fn members_and_numbers_of_a_room() {
         (&json!("ann"), 2)
     );
     assert_eq!(members[1]["userId"], "ben");
+}
+
+#[test]
+fn a_room_made_again_begins_with_no_messages() {
+    let mut host = host();
+    let of_room = json!({ "roomId": "lobby" });
+    for _ in 0..2 {
+        let ann = joined(&mut host, "ann", "lobby");
+        for count in 1..=3 {
+            let message = json!({ "roomId": "lobby", "content": "x" });
+            host.send(&ann, "message", message).expect_ok();
+            let stats = host.server_event("room-stats", &of_room).expect_ok();
+            assert_eq!(stats["messageCount"], count);
+        }
+        host.server_event("room-delete", &of_room).expect_ok();
+        host.advance(std::time::Duration::from_secs(1));
+    }
+    let wanted = json!({ "roomId": "lobby", "name": "Lobby" });
+    host.server_event("room-create", wanted).expect_ok();
+    let stats = host.server_event("room-stats", &of_room).expect_ok();
+    assert_eq!(stats["messageCount"], 0);
+    assert_eq!(stats["lastActivity"], stats["createdAt"]);
+}
+
+#[test]
+fn server_events_that_are_wrong() {
+    let mut host = host();
+    for (event, data) in [
+        ("room-create", json!({ "name": "x", "roomId": "a:b" })),
+        (
+            "room-create",
+            json!({ "name": "x", "visibility": "secret" }),
+        ),
+        ("room-create", json!({ "name": "x", "members": ["a b"] })),
+        ("room-create", json!({ "name": "x".repeat(65_536) })),
+        ("room-get", json!({})),
+        ("room-list", json!({ "limit": 101 })),
+        ("room-list", json!({ "after": "a:b" })),
+        ("message-send", json!({ "roomId": "r", "userId": "u" })),
+        ("notification", json!({ "title": "to nobody" })),
+        ("notification", json!({ "userIds": ["a:b"] })),
+        ("system-announcement", json!({})),
+    ] {
+        host.server_event(event, data)
+            .expect_error("INVALID_PAYLOAD");
+    }
 }
 
 #[test]
