@@ -11,7 +11,7 @@ const host = hostForFile({
   plugins: { probe: probe(), second: probe({ name: "second" }) },
   order: ["probe", "second"],
   plugin: { second: { settings: { colour: "blue", nested: { n: 1 } } } },
-  corsOrigin: "https://app.example",
+  corsOrigin: ["https://app.example"],
 });
 
 scenario("a server event is answered with the plugin's own acknowledgement", async () => {

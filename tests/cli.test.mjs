@@ -56,7 +56,7 @@ scenario("an unknown key is named, with its nearest neighbour", async () => {
     ["[limits]\nevents_per_secnd = 5\n", /events_per_secnd/, /events_per_second/],
     ['[auth]\nisuer = "x"\n', /isuer/, /\bissuer\b/],
     ['[plugins]\ndeadlin = "1s"\n', /deadlin\b/, /\bdeadline\b/],
-    ['[plugins.rooms]\nsetings = {}\n', /setings/, /\bsettings\b/],
+    ['[plugin.rooms]\nsetings = {}\n', /setings/, /\bsettings\b/],
   ];
   for (const [toml, key, neighbour] of wrong) {
     const { code, err } = await checked(`${toml}`, { JWT_SECRET: SECRET });
@@ -126,9 +126,9 @@ scenario("a token for trying things is accepted", async () => {
 });
 
 scenario("plugin check tells whether a file would load, and if not, why", async () => {
-  const good = await run(["plugin", "check", "good.wasm"], { files: { "good.wasm": component("rooms") } });
+  const good = await run(["plugin", "check", "good.wasm"], { files: { "good.wasm": component("probe") } });
   assert.equal(good.code, 0, good.all);
-  assert.match(good.all, /rooms/);
+  assert.match(good.all, /probe/);
   for (const [kind, { bytes, reason }] of Object.entries(badFiles())) {
     const { code, all } = await run(["plugin", "check", "bad.wasm"], { files: { "bad.wasm": bytes } });
     assert.notEqual(code, 0, kind);

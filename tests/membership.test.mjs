@@ -5,7 +5,9 @@ import { connect, settled, TRANSPORTS } from "./harness/clients.mjs";
 import { probe } from "./harness/components.mjs";
 import { hostForFile, scenario, startHost } from "./harness/scenario.mjs";
 
-const host = hostForFile({ plugins: { probe: probe(), second: probe({ name: "second" }) }, order: ["probe", "second"] });
+// `second` only owns a prefix. What is forbidden here is a plugin's fault, and many are provoked.
+const second = probe({ name: "second", manifest: { subscriptions: { messages: ["shared"] } } });
+const host = hostForFile({ plugins: { probe: probe(), second }, quarantine: { faults: 1_000_000 } });
 const emit = (client, emission) => client.must("probe:emit", { name: "probe:news", args: ["news"], ...emission });
 
 let rooms = 0;

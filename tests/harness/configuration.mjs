@@ -26,8 +26,11 @@ const KEYS = {
   expiryWarning: ["auth", "expiry_warning"],
   eventsPerSecond: ["limits", "events_per_second"],
   burst: ["limits", "burst"],
+  userEventsPerSecond: ["limits", "user_events_per_second"],
+  userBurst: ["limits", "user_burst"],
   mailbox: ["limits", "mailbox"],
   roomsPerConnection: ["limits", "rooms_per_connection"],
+  quarantine: ["plugins", "quarantine"],
   order: ["plugins", "order"],
   deadline: ["plugins", "deadline"],
   memoryMb: ["plugins", "memory_mb"],
@@ -45,6 +48,8 @@ const DEFAULTS = {
   handshakeBurst: 100_000,
   eventsPerSecond: 1_000_000,
   burst: 1_000_000,
+  userEventsPerSecond: 1_000_000,
+  userBurst: 1_000_000,
   apiKey: API_KEY,
 };
 
@@ -61,7 +66,7 @@ export function configurationFile({ plugin = {}, ...options } = {}) {
     const [section, key] = place;
     (sections[section] ??= {})[key] = value;
   }
-  for (const [name, value] of Object.entries(plugin)) sections[`plugins.${name}`] = value;
+  for (const [name, value] of Object.entries(plugin)) sections[`plugin.${name}`] = value;
   return Object.entries(sections)
     .map(([section, members]) => `[${section}]\n${lines(members)}`)
     .join("\n");

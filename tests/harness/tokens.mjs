@@ -38,6 +38,7 @@ function signature(alg, key, text) {
     case "Ed":
       return sign(null, data, key);
     case "no":
+    case "nO":
       return Buffer.alloc(0);
     default:
       throw new Error(`no algorithm ${alg}`);
