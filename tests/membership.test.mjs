@@ -5,9 +5,12 @@ import { connect, settled, TRANSPORTS } from "./harness/clients.mjs";
 import { probe } from "./harness/components.mjs";
 import { hostForFile, scenario, startHost } from "./harness/scenario.mjs";
 
-// `second` only owns a prefix. What is forbidden here is a plugin's fault, and many are provoked.
-const second = probe({ name: "second", manifest: { subscriptions: { messages: ["shared"] } } });
-const host = hostForFile({ plugins: { probe: probe(), second }, quarantine: { faults: 1_000_000 } });
+// The second plugin is there to have rooms of its own; what it does is heard in its namespace only.
+const host = hostForFile({
+  plugins: { probe: probe(), second: probe({ name: "second" }) },
+  plugin: { second: { namespace: "/second" } },
+  quarantineFaults: 10_000,
+});
 const emit = (client, emission) => client.must("probe:emit", { name: "probe:news", args: ["news"], ...emission });
 
 let rooms = 0;

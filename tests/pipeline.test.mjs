@@ -271,8 +271,7 @@ scenario("several plugins take one event: order decides the answer, a failure st
   assert.deepEqual(await heard(), ["second", "probe"]);
   assert.equal((await shared({ probe: "answer" })).by, "probe");
   assert.deepEqual(await heard(), ["second", "probe"]);
-  // A failure answers only when nobody acknowledged.
-  assert.equal((await shared({ probe: "answer", second: "fail" })).by, "probe");
+  assert.equal((await shared({ probe: "answer", second: "fail" })).by, "probe", "a failure answers only when nobody does");
   assert.deepEqual(await heard(), ["probe"]);
   assert.equal((await shared({ probe: "fail", second: "answer" })).by, "second");
   assert.deepEqual(await heard(), ["second"]);

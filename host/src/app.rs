@@ -65,6 +65,15 @@ impl App {
                 "redis is configured, and not used by this version: the host runs alone, with its state in memory"
             );
         }
+        // First, so that a wrong address is told of at once; nothing is accepted yet.
+        let listener = TcpListener::bind(&config.server.listen)
+            .await
+            .with_context(|| {
+                format!(
+                    "could not listen on {} (server.listen)",
+                    config.server.listen
+                )
+            })?;
         let metrics = Arc::new(Metrics::default());
         let store = Arc::new(MemoryStore::default());
         let pipeline = build_pipeline(&config, metrics.clone(), store.clone(), guests)?;
@@ -103,14 +112,6 @@ impl App {
             pipeline.clone(),
             api::routes(api).merge(extra_routes),
         );
-        let listener = TcpListener::bind(&config.server.listen)
-            .await
-            .with_context(|| {
-                format!(
-                    "could not listen on {} (server.listen)",
-                    config.server.listen
-                )
-            })?;
         let address = listener.local_addr()?;
         let streams = TaskTracker::new();
         tokio::spawn(socket::listener::serve(
@@ -129,6 +130,12 @@ impl App {
             streams,
             drain_timeout: config.server.drain_timeout,
         })
+    }
+
+    /// Returns the pipeline, for those who measure it.
+    #[must_use]
+    pub fn pipeline(&self) -> &Arc<Pipeline> {
+        &self.pipeline
     }
 
     /// Takes other settings of single plugins: a swap of each like any other.

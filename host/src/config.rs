@@ -297,9 +297,12 @@ impl Config {
 #[derive(Default)]
 struct Draft {
     table: Table,
+    /// The file, which tables without values come from.
+    file: Option<Source>,
     sources: BTreeMap<Vec<String>, Source>,
     /// Other readings of values that are texts in the environment.
     readings: BTreeMap<Vec<String>, Vec<Value>>,
+    first_errors: BTreeMap<Vec<String>, String>,
     problems: Vec<String>,
 }
 
@@ -321,6 +324,7 @@ impl Draft {
             &mut self.sources,
         );
         self.table = table;
+        self.file = Some(Source::File(path.to_owned()));
         Ok(())
     }
 
@@ -344,16 +348,11 @@ impl Draft {
             );
         }
         for (name, text) in &variables {
-            let Some(rest) = name.strip_prefix(PREFIX) else {
+            // Names without a double underscore are other programs', such as a backend's own.
+            let Some(rest) = name.strip_prefix(PREFIX).filter(|rest| rest.contains("__")) else {
                 continue;
             };
             let path: Vec<String> = rest.split("__").map(str::to_lowercase).collect();
-            if path.len() < 2 || path.iter().any(String::is_empty) {
-                self.problems.push(format!(
-                    "environment {name}: expected {PREFIX}SECTION__KEY, such as {PREFIX}SERVER__LISTEN"
-                ));
-                continue;
-            }
             let path: Vec<&str> = path.iter().map(String::as_str).collect();
             self.set(
                 &path,
@@ -430,6 +429,10 @@ impl Draft {
             && !readings.is_empty()
         {
             let next = readings.remove(0);
+            // Should no reading fit, the first one's error is what helps.
+            self.first_errors
+                .entry(place_of_source.clone())
+                .or_insert_with(|| message.to_owned());
             let names: Vec<&str> = place_of_source.iter().map(String::as_str).collect();
             place(&mut self.table, &names, next);
             return;
@@ -438,6 +441,7 @@ impl Draft {
             .as_ref()
             .and_then(|place| self.sources.get(place))
             .or_else(|| self.source_below(&path))
+            .or(self.file.as_ref())
             .map(|source| format!("{source}: "))
             .unwrap_or_default();
         let key = path.join(".");
@@ -445,7 +449,13 @@ impl Draft {
             Some((field, expected)) => {
                 format!("{source}unknown key `{key}`{}", suggestion(field, expected))
             }
-            None => format!("{source}{key}: {message}"),
+            None => {
+                let first = self
+                    .first_errors
+                    .get(place_of_source.as_ref().unwrap_or(&path));
+                let message = first.map_or(message, String::as_str);
+                format!("{source}{key}: {message}")
+            }
         });
         // Where an index is wrong the whole list goes.
         let cause = place_of_source.unwrap_or(path);

@@ -94,8 +94,18 @@ pub enum Pushed {
     Ended,
 }
 
+/// An acknowledgement that the client was asked for and has not given yet.
+struct Ask {
+    number: u64,
+    token: Arc<str>,
+    plugin: Arc<str>,
+    depth: u8,
+}
+
 #[derive(Default)]
 struct Mailbox {
+    asks: Vec<Ask>,
+    asked: u64,
     items: VecDeque<Item>,
     messages: usize,
     bytes: usize,
@@ -201,6 +211,41 @@ impl Connection {
         mailbox.start()
     }
 
+    /// Notes that the client is asked for an acknowledgement; returns the number by which it is
+    /// settled. None when the connection has ended: then nobody will answer.
+    pub fn ask(&self, token: Arc<str>, plugin: Arc<str>, depth: u8) -> Option<u64> {
+        let mut mailbox = self.mailbox.lock();
+        if mailbox.ended {
+            return None;
+        }
+        mailbox.asked += 1;
+        let number = mailbox.asked;
+        mailbox.asks.push(Ask {
+            number,
+            token,
+            plugin,
+            depth,
+        });
+        Some(number)
+    }
+
+    /// Puts the outcome of an acknowledgement that was asked for into the mailbox. Nothing happens
+    /// when the connection's end has settled it already.
+    pub fn settle(
+        &self,
+        number: u64,
+        outcome: Result<String, &'static str>,
+        attachments: Vec<Bytes>,
+    ) -> Pushed {
+        let mut mailbox = self.mailbox.lock();
+        let Some(place) = mailbox.asks.iter().position(|ask| ask.number == number) else {
+            return Pushed::Queued;
+        };
+        let ask = mailbox.asks.swap_remove(place);
+        mailbox.items.push_back(ask.settled(outcome, attachments));
+        mailbox.start()
+    }
+
     /// Lets the mailbox be worked; until then items only wait. Returns whether the caller must start
     /// to work it.
     pub fn open_mailbox(&self) -> Pushed {
@@ -220,6 +265,11 @@ impl Connection {
             return Pushed::Ended;
         }
         mailbox.ended = true;
+        // Whoever waits for an acknowledgement hears that there will be none, before the end.
+        for ask in std::mem::take(&mut mailbox.asks) {
+            let settled = ask.settled(Err("disconnected"), Vec::new());
+            mailbox.items.push_back(settled);
+        }
         mailbox.items.push_back(Item::End { reason });
         mailbox.start()
     }
@@ -247,6 +297,21 @@ impl Connection {
     pub fn is_idle(&self) -> bool {
         let mailbox = self.mailbox.lock();
         !mailbox.working && mailbox.items.is_empty()
+    }
+}
+
+impl Ask {
+    fn settled(self, outcome: Result<String, &'static str>, attachments: Vec<Bytes>) -> Item {
+        let notice = Notice::Acknowledged {
+            token: self.token,
+            plugin: self.plugin,
+            outcome,
+        };
+        Item::Notice {
+            notice,
+            attachments,
+            depth: self.depth,
+        }
     }
 }
 
@@ -414,161 +479,4 @@ impl Connections {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ports::{CloseReason, Frame, SendError};
-    use futures_util::future::{BoxFuture, ready};
-
-    struct Nowhere;
-    impl Outbound for Nowhere {
-        fn emit(&self, _: &Frame, _: bool) -> Result<(), SendError> {
-            Ok(())
-        }
-        fn emit_with_ack(
-            &self,
-            _: &Frame,
-            _: Duration,
-        ) -> BoxFuture<'static, Result<(String, Vec<Bytes>), &'static str>> {
-            Box::pin(ready(Err("timeout")))
-        }
-        fn disconnect(&self) {}
-        fn close_transport(&self, _: CloseReason) {}
-    }
-
-    fn limits() -> Limits {
-        let rate = Rate {
-            per_second: 1.0,
-            burst: 2.0,
-        };
-        Limits {
-            per_connection: rate,
-            per_user: rate,
-            mailbox_events: 2,
-            mailbox_bytes: 10_000,
-            refusals: 10,
-        }
-    }
-
-    fn message(args: &str) -> Message {
-        Message {
-            name: EventName::new("x").unwrap(),
-            args: args.to_owned(),
-            attachments: Vec::new(),
-            ack: None,
-            at_ms: 0,
-        }
-    }
-
-    fn identity(user: &str) -> Arc<Identity> {
-        Arc::new(Identity::new(
-            UserId::new(user).unwrap(),
-            "student".to_owned(),
-            serde_json::Map::new(),
-            None,
-        ))
-    }
-
-    fn connect(table: &Connections, user: &str, now: Instant) -> Arc<Connection> {
-        let connection = table.create(Namespace::new("/").unwrap(), Arc::new(Nowhere), now);
-        table.identify(&connection, identity(user), now);
-        assert!(table.insert(&connection));
-        connection
-    }
-
-    #[test]
-    fn items_wait_in_order_and_one_worker_is_started() {
-        let now = Instant::now();
-        let table = Connections::new(limits());
-        let connection = connect(&table, "ann", now);
-        connection.push_notice(Notice::Connected, Vec::new(), 0);
-        assert!(matches!(
-            connection.push_message(message("[1]"), &limits()),
-            Pushed::Queued
-        ));
-        assert!(matches!(connection.open_mailbox(), Pushed::Start));
-        assert!(matches!(
-            connection.push_message(message("[2]"), &limits()),
-            Pushed::Queued
-        ));
-        assert!(matches!(
-            connection.push_message(message("[3]"), &limits()),
-            Pushed::Full(_)
-        ));
-        assert!(matches!(connection.next_item(), Some(Item::Notice { .. })));
-        for expected in ["[1]", "[2]"] {
-            assert!(matches!(connection.next_item(), Some(Item::Message(m)) if m.args == expected));
-        }
-        assert!(!connection.is_idle());
-        assert!(connection.next_item().is_none());
-        assert!(connection.is_idle());
-        assert!(matches!(
-            connection.push_message(message("[4]"), &limits()),
-            Pushed::Start
-        ));
-    }
-
-    #[test]
-    fn bytes_are_bounded_but_one_message_always_fits() {
-        let now = Instant::now();
-        let table = Connections::new(limits());
-        let connection = connect(&table, "ann", now);
-        let large = "x".repeat(20_000);
-        assert!(matches!(
-            connection.push_message(message(&large), &limits()),
-            Pushed::Queued
-        ));
-        assert!(matches!(
-            connection.push_message(message("[]"), &limits()),
-            Pushed::Full(_)
-        ));
-    }
-
-    #[test]
-    fn nothing_is_taken_after_the_end() {
-        let now = Instant::now();
-        let table = Connections::new(limits());
-        let connection = connect(&table, "ann", now);
-        connection.open_mailbox();
-        assert!(matches!(
-            connection.end_mailbox("gone".into()),
-            Pushed::Start
-        ));
-        assert!(matches!(
-            connection.push_message(message("[]"), &limits()),
-            Pushed::Ended
-        ));
-        assert!(!table.insert(&connection));
-    }
-
-    #[test]
-    fn a_user_shares_one_rate_and_reconnecting_does_not_refill_it() {
-        let now = Instant::now();
-        let table = Connections::new(limits());
-        let first = connect(&table, "ann", now);
-        let second = connect(&table, "ann", now);
-        let other = connect(&table, "ben", now);
-        assert!(first.take_rate(now).is_ok() && second.take_rate(now).is_ok());
-        assert!(first.take_rate(now).is_err() && second.take_rate(now).is_err());
-        assert!(other.take_rate(now).is_ok());
-        table.remove(&first, now);
-        table.remove(&second, now);
-        assert!(connect(&table, "ann", now).take_rate(now).is_err());
-    }
-
-    #[test]
-    fn the_index_of_users_follows() {
-        let now = Instant::now();
-        let table = Connections::new(limits());
-        let namespace = Namespace::new("/").unwrap();
-        let user = UserId::new("ann").unwrap();
-        let first = connect(&table, "ann", now);
-        let second = connect(&table, "ann", now);
-        assert_eq!(table.of_user(&namespace, &user), [first.id, second.id]);
-        table.remove(&first, now);
-        assert_eq!(table.of_user(&namespace, &user), [second.id]);
-        table.remove(&second, now);
-        assert!(table.of_user(&namespace, &user).is_empty() && table.is_empty());
-        table.sweep(now + Duration::from_secs(60));
-        assert!(table.user_buckets.is_empty());
-    }
-}
+mod tests;

@@ -29,3 +29,8 @@ pub mod socket;
 pub mod store;
 pub mod transactions;
 pub mod turns;
+
+/// Events come with many small allocations, made on one thread and freed on another; the system's
+/// allocator is measurably slower at that.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::Bound,
     sync::Arc,
     time::Duration,
 };
@@ -369,6 +370,17 @@ pub struct Range {
     pub limit: usize,
 }
 
+impl Range {
+    /// Returns where the range begins in the order of the keys.
+    #[must_use]
+    pub fn start(&self) -> Bound<&str> {
+        match &self.after {
+            Some(after) if *after >= self.prefix => Bound::Excluded(after),
+            _ => Bound::Included(&self.prefix),
+        }
+    }
+}
+
 /// Something that was read and must still be true at the commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Seen {
@@ -435,7 +447,8 @@ pub trait StateStore: StateVersions {
     ) -> BoxFuture<'a, Result<Vec<(String, Versioned)>, Fault>>;
 
     /// Commits all of it or nothing, in one step; returns the number that its writes got, which is
-    /// their place in the order of the partition's commits.
+    /// their place in the order of the partition's commits. (It begins anew when nothing is left in
+    /// the partition.)
     fn commit<'a>(&'a self, commit: Commit<'a>) -> BoxFuture<'a, Result<u64, CommitError>>;
 }
 

@@ -28,13 +28,14 @@ const KEYS = {
   burst: ["limits", "burst"],
   userEventsPerSecond: ["limits", "user_events_per_second"],
   userBurst: ["limits", "user_burst"],
+  refusals: ["limits", "refusals"],
   mailbox: ["limits", "mailbox"],
   roomsPerConnection: ["limits", "rooms_per_connection"],
-  quarantine: ["plugins", "quarantine"],
   order: ["plugins", "order"],
   deadline: ["plugins", "deadline"],
   memoryMb: ["plugins", "memory_mb"],
   isolation: ["plugins", "isolation"],
+  quarantineFaults: ["plugins.quarantine", "faults"],
   apiKey: ["api", "key"],
 };
 

@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 /// What a round of load is made of.
 #[derive(Clone)]
-pub struct Load {
+pub(crate) struct Load {
     /// Where the server listens.
     pub address: SocketAddr,
     /// The JSON of the CONNECT packet, such as `{"token":"…"}`.
@@ -32,7 +32,7 @@ pub struct Load {
 }
 
 /// What a round measured.
-pub struct Measured {
+pub(crate) struct Measured {
     /// Acknowledged events a second.
     pub per_second: f64,
     /// Round trips in microseconds, sorted.
@@ -41,13 +41,14 @@ pub struct Measured {
 
 impl Load {
     /// Runs one round.
-    pub async fn run(&self) -> Measured {
+    pub(crate) async fn run(&self) -> Measured {
         let warm = Arc::new(AtomicBool::new(true));
         let stop = Arc::new(AtomicBool::new(false));
         let count = Arc::new(AtomicU64::new(0));
         let clients: Vec<_> = (0..self.clients)
             .map(|_| {
-                let (load, warm, stop, count) = (self.clone(), warm.clone(), stop.clone(), count.clone());
+                let (load, warm, stop, count) =
+                    (self.clone(), warm.clone(), stop.clone(), count.clone());
                 tokio::spawn(async move { load.client(&warm, &stop, &count).await })
             })
             .collect();
@@ -68,8 +69,14 @@ impl Load {
 
     async fn client(&self, warm: &AtomicBool, stop: &AtomicBool, count: &AtomicU64) -> Vec<u64> {
         let url = format!("ws://{}/socket.io/?EIO=4&transport=websocket", self.address);
-        let (mut socket, _) = tokio_tungstenite::connect_async(url).await.expect("connects");
-        socket.next().await.expect("open packet").expect("open packet");
+        let (mut socket, _) = tokio_tungstenite::connect_async(url)
+            .await
+            .expect("connects");
+        socket
+            .next()
+            .await
+            .expect("open packet")
+            .expect("open packet");
         socket
             .send(Message::text(format!("40{}", self.auth)))
             .await
@@ -85,25 +92,37 @@ impl Load {
         let mut sent = vec![Instant::now(); self.window];
         let mut micros = Vec::new();
         for id in 0..self.window {
-            socket.feed(Message::text(self.packet(id))).await.expect("sent");
+            socket
+                .feed(Message::text(self.packet(id)))
+                .await
+                .expect("sent");
         }
         socket.flush().await.expect("sent");
         while !stop.load(Ordering::Relaxed) {
             let packet = socket.next().await.expect("an answer").expect("an answer");
-            let Message::Text(text) = packet else { continue };
+            let Message::Text(text) = packet else {
+                continue;
+            };
             if text.as_str() == "2" {
                 socket.send(Message::text("3")).await.expect("sent");
                 continue;
             }
-            let Some(rest) = text.strip_prefix("43") else { continue };
-            let Some((id, _)) = rest.split_once('[') else { continue };
+            let Some(rest) = text.strip_prefix("43") else {
+                continue;
+            };
+            let Some((id, _)) = rest.split_once('[') else {
+                continue;
+            };
             let id: usize = id.parse().expect("an id of ours");
             count.fetch_add(1, Ordering::Relaxed);
             if !warm.load(Ordering::Relaxed) {
                 micros.push(sent[id].elapsed().as_micros() as u64);
             }
             sent[id] = Instant::now();
-            socket.send(Message::text(self.packet(id))).await.expect("sent");
+            socket
+                .send(Message::text(self.packet(id)))
+                .await
+                .expect("sent");
         }
         micros
     }
@@ -114,7 +133,7 @@ impl Load {
 }
 
 /// Returns the value below which a part of sorted values lies.
-pub fn quantile(sorted: &[u64], part: f64) -> u64 {
+pub(crate) fn quantile(sorted: &[u64], part: f64) -> u64 {
     let index = ((sorted.len() as f64 * part) as usize).min(sorted.len().saturating_sub(1));
     sorted.get(index).copied().unwrap_or(0)
 }

@@ -78,11 +78,9 @@ pub(super) fn check(file: &Path, flags: &Flags) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Err(error) => {
-            writeln!(
-                out,
-                "refused ({}): {error}",
-                error.code().trim_start_matches("refused-")
-            )?;
+            let code = error.code().trim_start_matches("refused-");
+            let mut err = std::io::stderr().lock();
+            writeln!(err, "{}: refused ({code}): {error}", file.display())?;
             Ok(ExitCode::FAILURE)
         }
     }

@@ -6,7 +6,13 @@ use crate::{
 };
 use anyhow::{Context, Result};
 use axum::Router;
-use std::{io::Write, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    io::{IsTerminal, Write},
+    net::SocketAddr,
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
@@ -16,7 +22,10 @@ const LOOK_AT_CONFIG: Duration = Duration::from_millis(500);
 /// Writes log lines to standard error, as text or JSON; `RUST_LOG` chooses which.
 pub(super) fn log(config: &Config) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let lines = fmt::layer().with_writer(std::io::stderr).with_target(false);
+    let lines = fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false);
     let registry = tracing_subscriber::registry().with(filter);
     // A second call changes nothing.
     let _ = if config.server.log_format.is_json() {

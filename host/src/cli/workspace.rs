@@ -128,7 +128,7 @@ impl Workspace {
     /// Returns the folder that `dev` serves plugins from.
     #[must_use]
     pub(super) fn served(&self) -> PathBuf {
-        self.target.join("switchboard-dev")
+        self.target.join("dev-plugins")
     }
 
     /// Returns the folders whose files make the plugins.
@@ -244,6 +244,9 @@ impl Workspace {
         };
         for entry in entries {
             let path = entry?.path();
+            if path.extension().is_none_or(|extension| extension != "wasm") {
+                continue;
+            }
             let known = path
                 .file_stem()
                 .is_some_and(|stem| self.plugins.contains_key(&*stem.to_string_lossy()));

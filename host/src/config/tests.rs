@@ -127,14 +127,13 @@ fn wrong_values_are_named_and_listed_together() {
         "[limits]\nburst = \"many\"\n[socket]\nping_interval = 25",
         &[
             ("SWITCHBOARD_SOCKET__MAX_CONNECTIONS", "lots"),
-            ("SWITCHBOARD_X", "1"),
+            ("SWITCHBOARD_URL", "1"),
         ],
     );
     for expected in [
         "limits.burst: invalid type",
         "socket.ping_interval: invalid type",
-        "environment SWITCHBOARD_SOCKET__MAX_CONNECTIONS: socket.max_connections: invalid type",
-        "environment SWITCHBOARD_X: expected SWITCHBOARD_SECTION__KEY",
+        "environment SWITCHBOARD_SOCKET__MAX_CONNECTIONS: socket.max_connections: invalid type: string \"lots\"",
     ] {
         assert!(
             problems.iter().any(|problem| problem.contains(expected)),

@@ -131,9 +131,9 @@ impl Manifest {
             }
         }
         for capability in &manifest.capabilities {
-            let known = |name: &&str| *name == capability.as_str();
-            if !ALWAYS_GRANTED.iter().any(|name| known(&name))
-                && !GRANTABLE.iter().any(|name| known(&name))
+            let known = |name: &str| name == capability;
+            if !ALWAYS_GRANTED.iter().any(|name| known(name))
+                && !GRANTABLE.iter().any(|name| known(name))
             {
                 return fail(
                     "capabilities",

@@ -182,9 +182,21 @@ impl Checker<'_> {
                 .map(|target| self.who(target))
                 .collect::<Result<Vec<_>, _>>()
         };
+        // Leaving somebody out reaches nobody, so any connection may be named, and what names none
+        // leaves nobody out.
+        let except = emission
+            .except
+            .iter()
+            .filter_map(|target| match target {
+                Target::Connection(text) => {
+                    ConnectionId::parse(text).map(|id| Ok(Who::Connection(id)))
+                }
+                target => Some(self.who(target)),
+            })
+            .collect::<Result<Vec<_>, _>>()?;
         Ok(Step::Emit {
             to: all(&emission.to)?,
-            except: all(&emission.except)?,
+            except,
             frame: Frame {
                 packet: payload::join_packet(name.as_str(), &emission.args),
                 attachments,
@@ -242,10 +254,12 @@ impl Checker<'_> {
                 let id = ConnectionId::parse(text)
                     .ok_or_else(|| "a target is not the id of a connection".to_owned())?;
                 let own = self.event.peer.as_ref().map(|peer| peer.connection) == Some(id);
+                if own {
+                    return Ok(Who::Connection(id));
+                }
                 // One that has ended meanwhile is in no room; the instruction then does nothing.
                 let known = self.rooms.of_connection(id);
-                let reachable = own
-                    || known.is_empty()
+                let reachable = known.is_empty()
                     || known
                         .iter()
                         .any(|room| self.plugin.may_use_prefix(room.prefix()));

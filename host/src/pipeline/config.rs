@@ -41,7 +41,7 @@ impl Default for LimitsConfig {
             user_events_per_second: 400,
             user_burst: 4_000,
             mailbox: 2_048,
-            mailbox_bytes: 16 << 20,
+            mailbox_bytes: 4 << 20,
             refusals: 5_000,
             rooms_per_connection: 128,
             targets_per_reply: 10_000,

@@ -34,7 +34,7 @@ use crate::{
     },
     metrics,
     ports::{Authenticator, CallError, CloseReason, CommitError, KvTransaction, Plugin},
-    transactions::Transactions,
+    transactions::{Held, Transactions},
     turns::Turns,
 };
 use futures_util::FutureExt;
@@ -143,36 +143,29 @@ impl Pipeline {
     async fn call(&self, plugin: &Arc<dyn Plugin>, event: &Arc<Event>) -> Result<Checked, Failure> {
         let info = plugin.info();
         let mut transaction = self.transactions.begin(info.name(), event.at_ms);
-        let mut _turn = None;
+        let mut held = Held::default();
         for _ in 0..self.transactions.attempts() {
             let state: Arc<dyn KvTransaction> = transaction.clone();
-            let verdict = plugin.call(event, &state).await;
-            if !transaction.is_in_vain() {
-                let verdict = verdict.map_err(|error| {
-                    log_failed_call(plugin, event, &error);
-                    error.to_failure()
-                })?;
-                let checked =
-                    check::check(verdict?, info, event, &self.executor.rooms, &self.bounds)
-                        .map_err(|unacceptable| match unacceptable {
-                            Unacceptable::Refused(failure) => failure,
-                            Unacceptable::BadReply(why) => bad_reply(plugin, event, why),
-                        })?;
-                match self.transactions.commit(&transaction).await {
-                    Ok(_) => return Ok(checked),
-                    Err(CommitError::Conflict) => {}
-                    Err(CommitError::Invalid(why)) => return Err(bad_reply(plugin, event, why)),
-                    Err(CommitError::Unavailable(why)) => {
-                        tracing::warn!(plugin = %info.name(), why, "state is out of reach");
-                        return Err(Failure::new(Code::Unavailable, "state is out of reach"));
-                    }
+            let verdict = plugin.call(event, &state).await.map_err(|error| {
+                log_failed_call(plugin, event, &error);
+                error.to_failure()
+            })?;
+            let checked = check::check(verdict?, info, event, &self.executor.rooms, &self.bounds)
+                .map_err(|unacceptable| match unacceptable {
+                Unacceptable::Refused(failure) => failure,
+                Unacceptable::BadReply(why) => bad_reply(plugin, event, why),
+            })?;
+            match self.transactions.commit(&transaction).await {
+                Ok(_) => return Ok(checked),
+                Err(CommitError::Conflict) => {}
+                Err(CommitError::Invalid(why)) => return Err(bad_reply(plugin, event, why)),
+                Err(CommitError::Unavailable(why)) => {
+                    tracing::warn!(plugin = %info.name(), why, "state is out of reach");
+                    return Err(Failure::new(Code::Unavailable, "state is out of reach"));
                 }
             }
             self.count_conflict(info.name());
-            // Given back before waiting again, held until the next run has committed.
-            drop(_turn.take());
-            _turn = Some(self.transactions.turn(&transaction).await);
-            transaction = self.transactions.begin_again(info.name(), event.at_ms);
+            (transaction, held) = self.transactions.again(&transaction, held).await;
         }
         Err(Failure::new(
             Code::Conflict,
@@ -473,23 +466,22 @@ impl Pipeline {
             answer,
         } in pending
         {
+            let Some(number) = connection.ask(token, plugin.as_str().into(), depth + 1) else {
+                continue;
+            };
             let pipeline = self.clone();
-            let plugin: Arc<str> = plugin.as_str().into();
             self.tasks.spawn_on(
                 async move {
                     let Some(answer) = pipeline.unless_stopping(answer).await else {
                         return;
                     };
-                    let (outcome, attachments) = match answer {
-                        Ok((args, attachments)) => (Ok(args), attachments),
-                        Err(why) => (Err(why), Vec::new()),
+                    let settled = match answer {
+                        // Left to the connection's end, which is on its way and settles it in order.
+                        Err("disconnected") => return,
+                        Ok((args, attachments)) => connection.settle(number, Ok(args), attachments),
+                        Err(why) => connection.settle(number, Err(why), Vec::new()),
                     };
-                    let notice = Notice::Acknowledged {
-                        token,
-                        plugin,
-                        outcome,
-                    };
-                    if let Pushed::Start = connection.push_notice(notice, attachments, depth + 1) {
+                    if let Pushed::Start = settled {
                         pipeline.start(connection);
                     }
                 },

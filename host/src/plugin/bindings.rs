@@ -18,4 +18,4 @@ wasmtime::component::bindgen!({
     exports: { default: async },
 });
 
-pub use switchboard::plugin::types;
+pub use self::switchboard::plugin::types;

@@ -36,7 +36,7 @@ use crate::{
     metrics::Metrics,
     ports::{RoomsView, StateVersions},
 };
-use anyhow::{Context, Result};
+use anyhow::{Result, bail};
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -51,7 +51,7 @@ impl Runtime {
     /// and then does so again whenever something in the folder changes.
     ///
     /// # Errors
-    /// When the engine cannot be started, or the folder cannot be made or watched.
+    /// When the engine cannot be started, or the folder is not there or cannot be watched.
     pub async fn start(
         config: PluginsConfig,
         configs: PluginConfigs,
@@ -61,9 +61,12 @@ impl Runtime {
         publish: Publish,
     ) -> Result<Self> {
         let path = config.dir.clone();
-        std::fs::create_dir_all(&path).with_context(|| {
-            format!("could not make the folder {} (plugins.dir)", path.display())
-        })?;
+        if !path.is_dir() {
+            bail!(
+                "there is no folder {} to load plugins from (plugins.dir, --plugins)",
+                path.display()
+            );
+        }
         let registry = Registry::new(&config, publish);
         let loader = Loader::new(config, rooms, versions, metrics.clone())?;
         let folder = Arc::new(Folder::new(path, loader, registry, configs, metrics));

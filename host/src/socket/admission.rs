@@ -63,7 +63,8 @@ impl Admission {
     }
 
     fn take(&self, address: IpAddr, now: Instant) -> bool {
-        if self.0.admitted.fetch_add(1, Ordering::Relaxed) % SWEEP_EVERY == 0 {
+        let admitted = self.0.admitted.fetch_add(1, Ordering::Relaxed);
+        if admitted.is_multiple_of(SWEEP_EVERY) {
             self.0.buckets.retain(|_, bucket| !bucket.is_full(now));
         }
         self.0

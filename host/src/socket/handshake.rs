@@ -27,7 +27,10 @@ use std::{sync::Arc, time::Instant};
 
 /// A connection that the client has not been told of yet; kept by the socket until it is.
 #[derive(Clone)]
-struct Established(Arc<Mutex<Option<(Arc<Connection>, Option<Identity>)>>>);
+struct Established(Arc<Mutex<Option<Pending>>>);
+
+/// The connection, and whose it is if that is known.
+type Pending = (Arc<Connection>, Option<Identity>);
 
 impl Edge {
     /// Serves a namespace.

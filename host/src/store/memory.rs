@@ -10,7 +10,25 @@ use crate::{
 };
 use dashmap::DashMap;
 use futures_util::future::{BoxFuture, ready};
-use std::{collections::BTreeMap, ops::Bound};
+use parking_lot::Mutex;
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, BinaryHeap},
+    ops::Bound,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+/// How long expired entries are kept, in milliseconds: an event that was received before may still
+/// be handled, and is to see what it would have seen then.
+const KEEP_EXPIRED_MS: u64 = 60_000;
+/// How many expired entries of a partition are removed at once, so that no commit takes long.
+const PURGE_ENTRIES: usize = 1_000;
+/// How many partitions a commit may purge. It makes at most one due, so that they do not pile up.
+const PURGE_PARTITIONS: usize = 2;
+/// Dates of the calendar below which none are thrown away.
+const MIN_DATES: usize = 64;
+/// The time at which nothing is due.
+const NEVER: u64 = u64::MAX;
 
 struct Entry {
     value: String,
@@ -28,8 +46,10 @@ struct Partition {
     epoch: u64,
     number: u64,
     entries: BTreeMap<String, Entry>,
-    /// Commits until expired entries are looked for.
-    sweep_in: usize,
+    /// The entries that expire, in the order in which they do.
+    expiring: BTreeSet<(u64, String)>,
+    /// When it is looked at next for expired entries.
+    due: u64,
 }
 
 impl Default for Partition {
@@ -38,14 +58,11 @@ impl Default for Partition {
             epoch: rand::random(),
             number: 0,
             entries: BTreeMap::new(),
-            sweep_in: SWEEP_EVERY,
+            expiring: BTreeSet::new(),
+            due: NEVER,
         }
     }
 }
-
-/// Expired entries are removed after as many commits as there are entries, and at least so many: so
-/// that looking at all of them costs each commit a constant.
-const SWEEP_EVERY: usize = 64;
 
 impl Partition {
     fn version(&self, number: u64) -> Version {
@@ -64,12 +81,8 @@ impl Partition {
         range: &'a Range,
         at_ms: u64,
     ) -> impl Iterator<Item = (&'a String, &'a Entry)> {
-        let start = match &range.after {
-            Some(after) if *after >= range.prefix => Bound::Excluded(after.as_str()),
-            _ => Bound::Included(range.prefix.as_str()),
-        };
         self.entries
-            .range::<str, _>((start, Bound::Unbounded))
+            .range::<str, _>((range.start(), Bound::Unbounded))
             .take_while(|(key, _)| key.starts_with(&range.prefix))
             .filter(move |(_, entry)| entry.is_live(at_ms))
             .take(range.limit)
@@ -87,6 +100,22 @@ impl Partition {
                 .range(range, at_ms)
                 .map(|(key, entry)| (key, self.version(entry.version)))
                 .eq(keys.iter().map(|(key, version)| (key, *version))),
+        }
+    }
+
+    fn put(&mut self, key: &str, entry: Option<Entry>) {
+        if let Some(expires_at) = entry.as_ref().and_then(|entry| entry.expires_at) {
+            self.expiring.insert((expires_at, key.to_owned()));
+        }
+        let now = entry.as_ref().and_then(|entry| entry.expires_at);
+        let before = match entry {
+            Some(entry) => self.entries.insert(key.to_owned(), entry),
+            None => self.entries.remove(key),
+        };
+        if let Some(before) = before.and_then(|entry| entry.expires_at)
+            && now != Some(before)
+        {
+            self.expiring.remove(&(before, key.to_owned()));
         }
     }
 
@@ -109,10 +138,11 @@ impl Partition {
             }
         }
         self.number += 1;
+        let version = self.number;
         for (key, write) in commit.writes {
             let (value, expires_at) = match write {
                 Write::Delete => {
-                    self.entries.remove(key);
+                    self.put(key, None);
                     continue;
                 }
                 Write::Set(value, expires_at) => (value.clone(), *expires_at),
@@ -123,33 +153,143 @@ impl Partition {
             };
             let entry = Entry {
                 value,
-                version: self.number,
+                version,
                 expires_at,
             };
-            self.entries.insert(key.clone(), entry);
-        }
-        self.sweep_in = self.sweep_in.saturating_sub(1);
-        if self.sweep_in == 0 {
-            // Only what expired well before: an event that was received earlier may still be
-            // handled, and is to see what it would have seen then.
-            let before = commit.at_ms.saturating_sub(KEEP_EXPIRED_MS);
-            self.entries.retain(|_, entry| entry.is_live(before));
-            self.sweep_in = self.entries.len().max(SWEEP_EVERY);
+            self.put(key, Some(entry));
         }
         Ok(self.number)
     }
+
+    /// Removes what had expired by a time, or a part of it where it is much.
+    fn purge(&mut self, expired_by: u64) {
+        for _ in 0..PURGE_ENTRIES {
+            match self.expiring.pop_first() {
+                Some((expires_at, key)) if expires_at <= expired_by => {
+                    self.entries.remove(&key);
+                }
+                Some(later) => {
+                    self.expiring.insert(later);
+                    return;
+                }
+                None => return,
+            }
+        }
+    }
+
+    /// Returns when the partition has to be looked at, if that is earlier than was planned.
+    fn plan(&mut self) -> Option<u64> {
+        let (expires_at, _) = self.expiring.first()?;
+        let due = expires_at.saturating_add(KEEP_EXPIRED_MS);
+        (due < self.due).then(|| {
+            self.due = due;
+            due
+        })
+    }
 }
 
-/// How long expired entries are kept at least, in milliseconds.
-const KEEP_EXPIRED_MS: u64 = 60_000;
-
 type PartitionName = (PluginName, String);
+
+/// When partitions have something to be removed, the earliest first. One that was planned anew or is
+/// gone stays at its former time, until there are more of those than of the others.
+struct Calendar {
+    /// The time of the first, to be read without a lock.
+    next: AtomicU64,
+    dates: Mutex<Dates>,
+}
+
+#[derive(Default)]
+struct Dates {
+    dates: BinaryHeap<Reverse<(u64, PartitionName)>>,
+    /// At how many dates those that do not hold any more are thrown away.
+    tidy_at: usize,
+}
+
+impl Default for Calendar {
+    fn default() -> Self {
+        Self {
+            next: AtomicU64::new(NEVER),
+            dates: Mutex::default(),
+        }
+    }
+}
+
+impl Calendar {
+    /// Adds a date; `holds` tells whether one is still what is planned.
+    fn add(&self, date: (u64, PartitionName), holds: impl Fn(u64, &PartitionName) -> bool) {
+        let mut dates = self.dates.lock();
+        self.next.fetch_min(date.0, Ordering::AcqRel);
+        dates.dates.push(Reverse(date));
+        if dates.dates.len() >= dates.tidy_at {
+            dates.dates.retain(|Reverse((due, name))| holds(*due, name));
+            dates.tidy_at = (dates.dates.len() * 2).max(MIN_DATES);
+        }
+    }
+
+    fn take_due(&self, now: u64) -> Option<(u64, PartitionName)> {
+        if now < self.next.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut dates = self.dates.lock();
+        let is_due = |Reverse((due, _)): &Reverse<(u64, PartitionName)>| *due <= now;
+        let due = dates
+            .dates
+            .peek()
+            .is_some_and(is_due)
+            .then(|| dates.dates.pop())
+            .flatten();
+        let next = dates.dates.peek().map_or(NEVER, |Reverse((due, _))| *due);
+        self.next.store(next, Ordering::Release);
+        due.map(|Reverse(date)| date)
+    }
+}
 
 /// State in memory.
 #[derive(Default)]
 pub struct MemoryStore {
     partitions: DashMap<PartitionName, Partition>,
+    calendar: Calendar,
     versions: DashMap<PluginName, u32>,
+}
+
+impl MemoryStore {
+    /// Removes some of what expired well before.
+    fn purge(&self, now: u64) {
+        for _ in 0..PURGE_PARTITIONS {
+            let Some((due, name)) = self.calendar.take_due(now) else {
+                return;
+            };
+            let Some(mut partition) = self.partitions.get_mut(&name) else {
+                continue;
+            };
+            if partition.due != due {
+                continue;
+            }
+            partition.purge(now.saturating_sub(KEEP_EXPIRED_MS));
+            partition.due = NEVER;
+            let next = partition.plan();
+            let is_empty = partition.entries.is_empty();
+            drop(partition);
+            if is_empty {
+                self.forget_if_empty(&name);
+            } else if let Some(next) = next {
+                self.plan(next, name);
+            }
+        }
+    }
+
+    /// Plans a look at a partition. Must not be called while any partition is locked.
+    fn plan(&self, due: u64, name: PartitionName) {
+        self.calendar.add((due, name), |due, name| {
+            let partition = self.partitions.get(name);
+            partition.is_some_and(|partition| partition.due == due)
+        });
+    }
+
+    fn forget_if_empty(&self, name: &PartitionName) {
+        self.partitions
+            .remove_if(name, |_, partition| partition.entries.is_empty());
+    }
 }
 
 fn name(partition: PartitionOf<'_>) -> PartitionName {
@@ -202,12 +342,15 @@ impl StateStore for MemoryStore {
         let name = name(commit.partition);
         let mut partition = self.partitions.entry(name.clone()).or_default();
         let done = partition.apply(&commit);
-        let empty = partition.entries.is_empty();
+        let next = partition.plan();
+        let is_empty = partition.entries.is_empty();
         drop(partition);
-        if empty {
-            self.partitions
-                .remove_if(&name, |_, partition| partition.entries.is_empty());
+        if is_empty {
+            self.forget_if_empty(&name);
+        } else if let Some(next) = next {
+            self.plan(next, name);
         }
+        self.purge(commit.at_ms);
         Box::pin(ready(done))
     }
 }
@@ -224,3 +367,93 @@ impl StateVersions for MemoryStore {
 
 #[cfg(test)]
 super::suite::suite!(super::MemoryStore::default());
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sets a key of a partition at a time.
+    async fn set(store: &MemoryStore, partition: &str, at_ms: u64, expires_at: Option<u64>) {
+        let plugin = PluginName::new("p").unwrap();
+        let writes = BTreeMap::from([("x".to_owned(), Write::Set("1".to_owned(), expires_at))]);
+        let commit = Commit {
+            partition: PartitionOf {
+                plugin: &plugin,
+                name: partition,
+            },
+            at_ms,
+            seen: &[],
+            writes: &writes,
+        };
+        store.commit(commit).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_expired_is_forgotten_wherever_it_is() {
+        let store = MemoryStore::default();
+        set(&store, "lasting", 1, None).await;
+        set(&store, "prolonged", 1_000, Some(2_000)).await;
+        set(&store, "prolonged", 1_000, Some(9_000_000)).await;
+        set(&store, "kept", 1_000, Some(2_000)).await;
+        set(&store, "kept", 1_000, None).await;
+        for number in 0..1_000 {
+            set(&store, &format!("user {number}"), 1_000, Some(2_000)).await;
+        }
+        // An event that was received before the expiry may still come.
+        for number in 0..1_000 {
+            set(&store, "another", 61_000 + number % 999, None).await;
+        }
+        assert_eq!(store.partitions.len(), 1_004);
+        for _ in 0..1_000 {
+            set(&store, "another", 62_000, None).await;
+        }
+        assert_eq!(store.partitions.len(), 4);
+        assert_eq!(store.calendar.dates.lock().dates.len(), 1);
+        let prolonged = (PluginName::new("p").unwrap(), "prolonged".to_owned());
+        let partition = store.partitions.get(&prolonged).unwrap();
+        assert_eq!((partition.entries.len(), partition.expiring.len()), (1, 1));
+    }
+
+    #[tokio::test]
+    async fn dates_that_do_not_hold_any_more_do_not_pile_up() {
+        let store = MemoryStore::default();
+        for number in 0..10_000 {
+            set(&store, "a", 1_000, Some(9_000_000 - number)).await;
+        }
+        assert!(store.calendar.dates.lock().dates.len() <= MIN_DATES);
+    }
+
+    #[tokio::test]
+    async fn a_partition_that_is_emptied_is_forgotten() {
+        let store = MemoryStore::default();
+        set(&store, "a", 1, None).await;
+        let plugin = PluginName::new("p").unwrap();
+        for (write, seen) in [
+            (Write::Delete, Vec::new()),
+            // Refused: it leaves nothing behind either.
+            (
+                Write::Set(String::new(), None),
+                vec![Seen::Key(
+                    "x".to_owned(),
+                    Some(Version {
+                        epoch: 0,
+                        number: 1,
+                    }),
+                )],
+            ),
+        ] {
+            let commit = Commit {
+                partition: PartitionOf {
+                    plugin: &plugin,
+                    name: "a",
+                },
+                at_ms: 1,
+                seen: &seen,
+                writes: &BTreeMap::from([("x".to_owned(), write)]),
+            };
+            let done = store.commit(commit).await;
+            assert_eq!(done.is_ok(), seen.is_empty());
+            assert!(store.partitions.is_empty());
+        }
+    }
+}

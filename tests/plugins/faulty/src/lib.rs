@@ -1,6 +1,9 @@
 //! The plugin `faulty`: breaks every limit that the host sets, one a client event, and one event
 //! that is healthy. Written against the contract itself, as the SDK would not let it.
 
+// In native code, which is only built along, nothing calls what a component exports.
+#![cfg_attr(not(target_family = "wasm"), allow(dead_code, unused_imports))]
+
 mod bindings;
 
 use bindings::exports::switchboard::plugin::guest::Guest;

@@ -13,4 +13,6 @@ wit_bindgen::generate!({ path: "../../../wit", world: "plugin" });
 
 use crate::Probe;
 
+// Only a component exports; the names are none that a native linker takes.
+#[cfg(target_family = "wasm")]
 export!(Probe with_types_in self);

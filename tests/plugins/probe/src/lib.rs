@@ -4,6 +4,9 @@
 //! SDK does not let a plugin say, and so that its name, version and manifest can be patched in the
 //! built file. Every answer carries the `version` that made it.
 
+// In native code, which is only built along, nothing calls what a component exports.
+#![cfg_attr(not(target_family = "wasm"), allow(dead_code, unused_imports))]
+
 mod bindings;
 mod configuration;
 mod messages;

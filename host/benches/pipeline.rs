@@ -1,0 +1,249 @@
+//! What one event costs, from the raw packet to executed instructions: 200 bytes of JSON parsed in the
+//! guest, two emissions and an acknowledgement returned. And what a swap costs, from the file to the
+//! first snapshot that has it.
+//!
+//! Everything runs on one thread, so that what is measured is the work and not the waking of threads.
+//! Needs `target/test-plugins/load.wasm`; `cargo xtask bench` builds it.
+
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
+
+use bytes::Bytes;
+use futures_util::future::{BoxFuture, ready};
+use serde_json::{Map, Value};
+use std::{
+    cell::Cell,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+use switchboard::{
+    app::App,
+    config::Config,
+    connections::Message,
+    core::{
+        event::Identity,
+        names::{EventName, Namespace, PluginName, UserId},
+        payload,
+        secret::Secret,
+    },
+    pipeline::now_ms,
+    plugin::config::Isolation,
+    ports::{Acknowledge, CloseReason, Frame, Outbound, SendError},
+};
+use tokio::sync::Notify;
+
+const EVENTS: usize = 20_000;
+
+#[derive(Default)]
+struct Counted {
+    frames: AtomicU64,
+    acknowledged: Notify,
+}
+
+struct Out(Arc<Counted>);
+
+impl Outbound for Out {
+    fn emit(&self, _: &Frame, _: bool) -> Result<(), SendError> {
+        self.0.frames.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+    fn emit_with_ack(
+        &self,
+        _: &Frame,
+        _: Duration,
+    ) -> BoxFuture<'static, Result<(String, Vec<Bytes>), &'static str>> {
+        Box::pin(ready(Err("timeout")))
+    }
+    fn disconnect(&self) {}
+    fn close_transport(&self, _: CloseReason) {}
+}
+
+struct Slot(Arc<Counted>);
+
+impl Acknowledge for Slot {
+    fn send(self: Box<Self>, args: String, _: Vec<Bytes>) -> Result<(), SendError> {
+        assert_eq!(args, r#"[{"ok":true}]"#);
+        self.0.acknowledged.notify_one();
+        Ok(())
+    }
+}
+
+fn packet() -> String {
+    format!(
+        r#"["load:note",{{"roomId":"lobby","content":"{}","kind":"text","tags":["a","b"],"count":7}}]"#,
+        "x".repeat(110)
+    )
+}
+
+fn main() {
+    let packet = packet();
+    println!(
+        "one event of {} bytes, two emissions, one acknowledgement; {EVENTS} events each, on one thread",
+        packet.len()
+    );
+    print(
+        "the handler natively, without host or guest",
+        native(&packet),
+    );
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .global_queue_interval(1)
+        .build()
+        .unwrap();
+    for (name, isolation) in [
+        ("whole pipeline, warm instances", Isolation::Pool),
+        (
+            "whole pipeline, a fresh instance for each event",
+            Isolation::Event,
+        ),
+    ] {
+        let (handle, packet) = (runtime.handle().clone(), packet.clone());
+        let times = runtime
+            .block_on(runtime.spawn(async move { pipeline(handle, isolation, &packet).await }))
+            .unwrap();
+        print(name, times);
+    }
+    let handle = runtime.handle().clone();
+    runtime.block_on(swaps(handle));
+    runtime.shutdown_background();
+}
+
+fn print(name: &str, mut nanos: Vec<u64>) {
+    nanos.sort_unstable();
+    let at = |part: f64| {
+        nanos[((nanos.len() as f64 * part) as usize).min(nanos.len() - 1)] as f64 / 1_000.0
+    };
+    println!(
+        "  {name}: µs median {:.2}, p90 {:.2}, p99 {:.2}, max {:.1}",
+        at(0.5),
+        at(0.9),
+        at(0.99),
+        at(1.0)
+    );
+}
+
+fn native(packet: &str) -> Vec<u64> {
+    let sink = Cell::new(0);
+    (0..EVENTS)
+        .map(|_| {
+            let start = Instant::now();
+            let (_, args) = payload::split_packet(packet).unwrap();
+            let args: Vec<Value> = serde_json::from_str(&args).unwrap();
+            let first = serde_json::to_string(&[&args[0]]).unwrap();
+            let second = serde_json::to_string(&[&args[0]["count"]]).unwrap();
+            sink.set(sink.get() + first.len() + second.len());
+            start.elapsed().as_nanos() as u64
+        })
+        .collect()
+}
+
+fn config(isolation: Isolation) -> (Config, PathBuf) {
+    let built = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/test-plugins/load.wasm");
+    let folder = std::env::temp_dir().join(format!("switchboard-bench-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::copy(&built, folder.join("load.wasm")).unwrap_or_else(|error| {
+        panic!(
+            "{}: {error}; run `cargo xtask build --plugins`",
+            built.display()
+        )
+    });
+    let mut config = Config::default();
+    config.auth.secret = Some(Secret::new(
+        "the secret of the benchmarks, 32 bytes or more".to_owned(),
+    ));
+    config.server.listen = "127.0.0.1:0".to_owned();
+    config.plugins.dir = folder.clone();
+    config.plugins.cache_dir = Some(folder.join("cache"));
+    config.plugins.isolation = isolation;
+    config.limits.burst = 1_000_000_000;
+    config.limits.user_burst = 1_000_000_000;
+    (config, folder)
+}
+
+async fn pipeline(handle: tokio::runtime::Handle, isolation: Isolation, packet: &str) -> Vec<u64> {
+    let app = App::start(config(isolation).0, handle, axum::Router::new())
+        .await
+        .unwrap();
+    let pipeline = app.pipeline();
+    let counted = Arc::new(Counted::default());
+    let connection = pipeline.connections.create(
+        Namespace::root(),
+        Arc::new(Out(counted.clone())),
+        Instant::now(),
+    );
+    let user = UserId::new("bench").unwrap();
+    pipeline.open(
+        &connection,
+        Some(Identity::new(user, "student".to_owned(), Map::new(), None)),
+    );
+    let mut times = Vec::with_capacity(EVENTS);
+    for number in 0..EVENTS + 500 {
+        let start = Instant::now();
+        let (name, args) = payload::split_packet(packet).unwrap();
+        payload::check_args(&args, 0).unwrap();
+        let message = Message {
+            name: EventName::new(name).unwrap(),
+            args,
+            attachments: Vec::new(),
+            ack: Some(Box::new(Slot(counted.clone()))),
+            at_ms: now_ms(),
+        };
+        pipeline.accept(&connection, message);
+        counted.acknowledged.notified().await;
+        if number >= 500 {
+            times.push(start.elapsed().as_nanos() as u64);
+        }
+    }
+    app.stop().await;
+    times
+}
+
+/// Replaces the file by others that differ in a custom section, and measures until the new one is in
+/// force.
+async fn swaps(handle: tokio::runtime::Handle) {
+    let (config, folder) = config(Isolation::Pool);
+    let app = App::start(config, handle, axum::Router::new())
+        .await
+        .unwrap();
+    let original = std::fs::read(folder.join("load.wasm")).unwrap();
+    let name = PluginName::new("load").unwrap();
+    let digest = || {
+        app.pipeline()
+            .routes
+            .snapshot()
+            .plugin(&name)
+            .map(|plugin| plugin.info().digest.clone())
+    };
+    let (mut cold, mut cached) = (Vec::new(), Vec::new());
+    for round in 0..2 {
+        for number in 0..10_u8 {
+            let mut bytes = original.clone();
+            // A custom section (id 0) of three bytes: the length of its name, the name, and the number.
+            bytes.extend([0, 3, 1, b'n', number]);
+            std::fs::write(folder.join("next"), bytes).unwrap();
+            let before = digest();
+            let start = Instant::now();
+            std::fs::rename(folder.join("next"), folder.join("load.wasm")).unwrap();
+            while digest() == before {
+                tokio::time::sleep(Duration::from_micros(200)).await;
+            }
+            let times = if round == 0 { &mut cold } else { &mut cached };
+            times.push(start.elapsed().as_nanos() as u64);
+        }
+    }
+    print("swap, compiled anew", cold);
+    print("swap, compiled before", cached);
+    app.stop().await;
+    std::fs::remove_dir_all(folder).ok();
+}

@@ -1,0 +1,108 @@
+//! The suite that every backend of `StateStore` passes: what "handlers are transactions" promises,
+//! each sentence with a test that would catch the naive version.
+//!
+//! | module | what is tested |
+//! |---|---|
+//! | [`semantics`] | each promise by itself |
+//! | [`contention`] | many at once: nothing is lost, nobody starves, nobody blocks for ever |
+//! | [`model`] | random transactions at once have a serial order |
+
+pub(crate) mod contention;
+pub(crate) mod model;
+pub(crate) mod semantics;
+
+use crate::{
+    core::names::PluginName,
+    ports::{CommitError, Fault, KvTransaction, StateStore},
+    transactions::{Held, Transaction, Transactions},
+};
+use std::{sync::Arc, time::Duration};
+
+/// Generates the suite's tests for the store that an expression makes.
+macro_rules! suite {
+    ($store:expr) => {
+        mod suite {
+            macro_rules! case {
+                ($module:ident, $name:ident) => {
+                    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+                    async fn $name() {
+                        $crate::store::suite::$module::$name(std::sync::Arc::new($store)).await;
+                    }
+                };
+            }
+            case!(
+                semantics,
+                a_handler_sees_its_own_writes_and_others_only_when_committed
+            );
+            case!(semantics, a_change_of_what_was_read_is_a_conflict);
+            case!(semantics, a_key_that_came_to_be_is_a_conflict);
+            case!(semantics, the_same_value_written_again_is_a_conflict);
+            case!(semantics, a_key_that_came_into_a_listed_range_is_a_conflict);
+            case!(semantics, only_the_written_partition_is_checked);
+            case!(semantics, a_transaction_writes_one_partition);
+            case!(semantics, a_plugin_sees_only_its_own);
+            case!(semantics, expiry_is_judged_by_the_events_time);
+            case!(semantics, adding_never_conflicts_and_fails_as_a_whole);
+            case!(semantics, pages_merge_what_is_staged);
+            case!(semantics, limits_are_told_apart);
+            case!(semantics, a_full_page_can_be_listed_over_staged_writes);
+            case!(semantics, state_versions_are_remembered);
+            case!(contention, naive_increments_of_one_key_end_exact);
+            case!(
+                contention,
+                handlers_that_read_different_keys_each_time_do_not_block_each_other
+            );
+            case!(contention, writers_that_read_nothing_cannot_starve_a_reader);
+            case!(contention, writers_into_a_range_cannot_starve_who_lists_it);
+            case!(contention, reading_never_fails_because_others_queue);
+            case!(contention, queues_leave_nothing_behind);
+            case!(model, concurrent_transactions_have_a_serial_order);
+        }
+    };
+}
+pub(crate) use suite;
+
+/// Long enough for anything here; a test that waits for it has failed.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+fn plugin(name: &str) -> PluginName {
+    PluginName::new(name).unwrap()
+}
+
+fn over(store: Arc<dyn StateStore>) -> Transactions {
+    Transactions::new(store)
+}
+
+fn begin(transactions: &Transactions) -> Arc<Transaction> {
+    transactions.begin(&plugin("p"), 1_000)
+}
+
+async fn put(transactions: &Transactions, key: &str, value: &str) {
+    let transaction = begin(transactions);
+    transaction.set("a", key, value.to_owned(), None).unwrap();
+    transactions.commit(&transaction).await.unwrap();
+}
+
+async fn value(transactions: &Transactions, key: &str) -> Option<String> {
+    begin(transactions).get("a", key).await.unwrap()
+}
+
+/// Runs a handler as the pipeline does; returns how often, and its place in the order of commits.
+async fn run<H, F>(transactions: &Transactions, at_ms: u64, handler: H) -> (u32, Option<u64>)
+where
+    H: Fn(Arc<Transaction>) -> F,
+    F: Future<Output = Result<(), Fault>>,
+{
+    let mut transaction = transactions.begin(&plugin("p"), at_ms);
+    let mut held = Held::default();
+    for runs in 1..=transactions.attempts() {
+        handler(transaction.clone()).await.unwrap();
+        match transactions.commit(&transaction).await {
+            Ok(place) => return (runs, place),
+            Err(CommitError::Conflict) => {}
+            Err(error) => panic!("{error}"),
+        }
+        (transaction, held) = transactions.again(&transaction, held).await;
+    }
+    panic!("never committed");
+}

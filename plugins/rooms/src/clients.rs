@@ -1,0 +1,163 @@
+//! What clients do.
+
+use crate::record::{Kind, Message, Record, room};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use switchboard_plugin::{Ack, Cx, Error, Id, Joined, Json, Left, Result};
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Settings {
+    create_on_join: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            create_on_join: true,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct InRoom {
+    room_id: Id,
+}
+
+pub(crate) fn join(cx: &mut Cx, request: InRoom) -> Result<Ack> {
+    let (id, user) = (request.room_id, cx.user()?);
+    let record = match Record::find(cx, &id)? {
+        Some(record) => record,
+        None if cx.settings::<Settings>()?.create_on_join => {
+            let record = Record::new(cx, id.clone(), Some(user.clone()));
+            record.save(cx)?;
+            record
+        }
+        None => return Err(Error::not_found(format!("there is no room `{id}`"))),
+    };
+    if !record.admits(&user) {
+        return Err(Error::forbidden(format!("the room `{id}` is private")));
+    }
+    let others =
+        cx.rooms().count_users(room(&id))? - u32::from(cx.rooms().has_user(room(&id), &user)?);
+    cx.join(room(&id));
+    Ack::with(&json!({ "room": {
+        "id": record.id,
+        "name": record.name,
+        "metadata": record.metadata,
+        "memberCount": others + 1,
+    }}))
+}
+
+pub(crate) fn leave(cx: &mut Cx, request: InRoom) -> Result<Ack> {
+    require_in_room(cx, &request.room_id)?;
+    cx.leave(room(&request.room_id));
+    Ok(Ack::ok())
+}
+
+/// A user joins with the first of their connections; the others hear of it.
+pub(crate) fn joined(cx: &mut Cx, joined: Joined) -> Result<()> {
+    if !joined.first {
+        return Ok(());
+    }
+    announce(cx, "user:joined", joined.room)
+}
+
+/// A user leaves with the last of their connections.
+pub(crate) fn left(cx: &mut Cx, left: Left) -> Result<()> {
+    if !left.last {
+        return Ok(());
+    }
+    announce(cx, "user:left", left.room)
+}
+
+fn announce(cx: &mut Cx, event: &str, room: String) -> Result<()> {
+    let user = cx.user()?;
+    let news = json!({
+        "roomId": room.trim_start_matches("room:"),
+        "userId": user,
+        "username": username(cx, &user),
+        "timestamp": cx.timestamp(),
+    });
+    cx.emit(event).to_room(room).except_user(&user).send(&news)
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct NewMessage {
+    room_id: Id,
+    content: String,
+    #[serde(default, rename = "type")]
+    kind: Kind,
+    #[serde(default)]
+    metadata: Map<String, Value>,
+}
+
+pub(crate) fn message(cx: &mut Cx, message: NewMessage) -> Result<Ack> {
+    require_in_room(cx, &message.room_id)?;
+    if message.kind == Kind::System {
+        return Err(Error::invalid_payload(
+            "`type`: messages of the type `system` come from backends only",
+        ));
+    }
+    let user = cx.user()?;
+    let message = Message {
+        room: message.room_id,
+        username: username(cx, &user),
+        user,
+        content: message.content,
+        kind: message.kind,
+        metadata: message.metadata,
+    };
+    Ack::with(&message.publish(cx)?)
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Edit {
+    room_id: Id,
+    changes: Json,
+    #[serde(default)]
+    cursor: Json,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Edited {
+    room_id: Id,
+    user_id: Id,
+    changes: Json,
+    cursor: Json,
+}
+
+/// Relays an edit, binary or not, as it came. Nothing of it is stored.
+pub(crate) fn edit(cx: &mut Cx, edit: Edit) -> Result<Ack> {
+    require_in_room(cx, &edit.room_id)?;
+    let room = room(&edit.room_id);
+    let edited = Edited {
+        user_id: cx.user()?,
+        room_id: edit.room_id,
+        changes: edit.changes,
+        cursor: edit.cursor,
+    };
+    cx.emit("document:edit")
+        .to_room(room)
+        .except_self()
+        .send(&edited)?;
+    Ok(Ack::ok())
+}
+
+fn require_in_room(cx: &Cx, id: &Id) -> Result<()> {
+    if cx.rooms().has_connection(room(id), cx.connection())? {
+        return Ok(());
+    }
+    Err(Error::not_in_room(format!("join the room `{id}` first")))
+}
+
+fn username(cx: &Cx, user: &Id) -> String {
+    ["username", "name"]
+        .iter()
+        .find_map(|name| cx.claim(name)?.as_str().map(str::to_owned))
+        .unwrap_or_else(|| user.to_string())
+}

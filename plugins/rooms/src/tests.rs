@@ -1,0 +1,305 @@
+use super::plugin;
+use serde_json::{Value, json};
+use switchboard_plugin::{Client, TestHost, User};
+
+fn host() -> TestHost {
+    TestHost::new(plugin())
+}
+
+fn joined(host: &mut TestHost, user: impl Into<User>, room: &str) -> Client {
+    let client = host.connect(user);
+    host.send(&client, "room:join", json!({ "roomId": room }))
+        .expect_ok();
+    client
+}
+
+#[test]
+fn a_user_joins_a_room_that_the_first_join_makes() {
+    let mut host = host();
+    let ann = joined(
+        &mut host,
+        User::new("ann").claim("username", "Ann"),
+        "lobby",
+    );
+    assert_eq!(host.rooms(&ann), ["room:lobby"]);
+    host.expect_silence(&ann);
+    let ben = host.connect("ben");
+    let answer = host
+        .send(&ben, "room:join", json!({ "roomId": "lobby" }))
+        .expect_ok();
+    assert_eq!(
+        answer,
+        json!({ "ok": true, "room": { "id": "lobby", "name": "lobby", "metadata": {}, "memberCount": 2 } })
+    );
+    let news = host.take(&ann, "user:joined");
+    assert_eq!(
+        (&news["roomId"], &news["userId"], &news["username"]),
+        (&json!("lobby"), &json!("ben"), &json!("ben"))
+    );
+    host.send(&ben, "room:leave", json!({ "roomId": "lobby" }))
+        .expect_ok();
+    assert_eq!(host.take(&ann, "user:left")["userId"], "ben");
+    host.expect_silence(&ben);
+    host.disconnect(&ann);
+}
+
+#[test]
+fn a_user_joins_with_the_first_and_leaves_with_the_last_connection() {
+    let mut host = host();
+    let ann = joined(&mut host, "ann", "lobby");
+    let phone = joined(&mut host, "ben", "lobby");
+    let laptop = joined(&mut host, "ben", "lobby");
+    assert_eq!(host.take(&ann, "user:joined")["userId"], "ben");
+    let again = host
+        .send(&phone, "room:join", json!({ "roomId": "lobby" }))
+        .expect_ok();
+    assert_eq!(again["room"]["memberCount"], 2);
+    host.disconnect(&phone);
+    host.expect_silence(&ann);
+    host.disconnect(&laptop);
+    assert_eq!(host.take(&ann, "user:left")["userId"], "ben");
+    host.expect_silence(&ann);
+}
+
+#[test]
+fn rooms_that_may_not_be_entered() {
+    let mut host = host().with_settings(json!({ "createOnJoin": false }));
+    let ann = host.connect("ann");
+    host.send(&ann, "room:join", json!({ "roomId": "lobby" }))
+        .expect_error("NOT_FOUND");
+    let private =
+        json!({ "roomId": "staff", "name": "Staff", "visibility": "private", "members": ["ben"] });
+    host.server_event("room-create", private).expect_ok();
+    host.send(&ann, "room:join", json!({ "roomId": "staff" }))
+        .expect_error("FORBIDDEN");
+    assert!(host.rooms(&ann).is_empty());
+    joined(&mut host, "ben", "staff");
+    for crafted in [
+        json!({ "roomId": "a:b" }),
+        json!({ "roomId": 7 }),
+        json!({}),
+        json!("lobby"),
+    ] {
+        host.send(&ann, "room:join", crafted)
+            .expect_error("INVALID_PAYLOAD");
+    }
+}
+
+#[test]
+fn everybody_in_the_room_hears_a_message() {
+    let mut host = host();
+    let ann = joined(&mut host, User::new("ann").claim("name", "Ann"), "lobby");
+    let ben = joined(&mut host, "ben", "lobby");
+    let outsider = joined(&mut host, "cat", "elsewhere");
+    host.clear();
+    let sent = json!({ "roomId": "lobby", "content": "hello", "metadata": { "edited": false } });
+    let answer = host.send(&ann, "message", sent).expect_ok();
+    let heard = host.take(&ann, "message");
+    assert_eq!(host.take(&ben, "message"), heard);
+    host.expect_silence(&outsider);
+    let expected = json!({
+        "id": answer["id"], "roomId": "lobby", "userId": "ann", "username": "Ann", "content": "hello",
+        "type": "text", "metadata": { "edited": false }, "timestamp": answer["timestamp"],
+    });
+    assert_eq!(heard, expected);
+}
+
+#[test]
+fn messages_that_are_refused() {
+    let mut host = host();
+    let ann = joined(&mut host, "ann", "lobby");
+    let message = |changes: Value| {
+        let mut message = json!({ "roomId": "lobby", "content": "hello" });
+        message
+            .as_object_mut()
+            .unwrap()
+            .extend(changes.as_object().unwrap().clone());
+        message
+    };
+    for (changes, code) in [
+        (json!({ "roomId": "elsewhere" }), "NOT_IN_ROOM"),
+        (json!({ "content": "" }), "INVALID_PAYLOAD"),
+        (json!({ "content": "é".repeat(16_001) }), "INVALID_PAYLOAD"),
+        (json!({ "content": 7 }), "INVALID_PAYLOAD"),
+        (json!({ "type": "video" }), "INVALID_PAYLOAD"),
+        (json!({ "type": "system" }), "INVALID_PAYLOAD"),
+    ] {
+        host.send(&ann, "message", message(changes))
+            .expect_error(code);
+    }
+    host.expect_silence(&ann);
+    host.send(
+        &ann,
+        "message",
+        message(json!({ "content": "é".repeat(16_000) })),
+    )
+    .expect_ok();
+    host.send(&ann, "room:leave", json!({ "roomId": "lobby" }))
+        .expect_ok();
+    host.send(&ann, "room:leave", json!({ "roomId": "lobby" }))
+        .expect_error("NOT_IN_ROOM");
+    host.send(&ann, "message", message(json!({})))
+        .expect_error("NOT_IN_ROOM");
+}
+
+#[test]
+fn edits_are_relayed_as_they_came() {
+    let mut host = host();
+    let ann = joined(&mut host, "ann", "doc");
+    let ben = joined(&mut host, "ben", "doc");
+    host.clear();
+    let delta = json!({ "_placeholder": true, "num": 0 });
+    let edit = json!([{ "roomId": "doc", "changes": [delta], "cursor": { "line": 3 } }]);
+    host.send_binary(&ann, "document:edit", edit, vec![vec![1, 2, 3]])
+        .expect_ok();
+    let (args, attachments) = host.take_binary(&ben, "document:edit");
+    assert_eq!(
+        args,
+        [json!({ "roomId": "doc", "userId": "ann", "changes": [delta], "cursor": { "line": 3 } })]
+    );
+    assert_eq!(attachments, [vec![1, 2, 3]]);
+    host.expect_silence(&ann);
+    let text = json!({ "roomId": "doc", "changes": "+a" });
+    host.send(&ann, "document:edit", text).expect_ok();
+    assert_eq!(host.take(&ben, "document:edit")["cursor"], Value::Null);
+    let outside = json!({ "roomId": "other", "changes": "+a" });
+    host.send(&ann, "document:edit", outside)
+        .expect_error("NOT_IN_ROOM");
+}
+
+#[test]
+fn backends_keep_rooms() {
+    let mut host = host();
+    let wanted = json!({ "name": "General", "createdBy": "ann", "metadata": { "topic": "all" } });
+    let room = host.server_event("room-create", wanted).expect_ok()["room"].clone();
+    let id = room["id"].as_str().unwrap().to_owned();
+    assert_eq!(
+        (&room["name"], &room["namespace"], &room["visibility"]),
+        (&json!("General"), &json!("default"), &json!("public"))
+    );
+    let of_room = json!({ "roomId": id });
+    assert_eq!(
+        host.server_event("room-get", &of_room).expect_ok()["room"],
+        room
+    );
+    host.server_event("room-create", json!({ "roomId": id, "name": "x" }))
+        .expect_error("CONFLICT");
+    host.server_event("room-create", json!({ "roomId": "x" }))
+        .expect_error("INVALID_PAYLOAD");
+    let ann = joined(&mut host, "ann", &id);
+    host.server_event("room-delete", &of_room).expect_ok();
+    assert!(host.rooms(&ann).is_empty());
+    for event in ["room-get", "room-delete", "room-members", "room-stats"] {
+        host.server_event(event, &of_room).expect_error("NOT_FOUND");
+    }
+}
+
+#[test]
+fn rooms_are_listed_in_pages() {
+    let mut host = host();
+    for number in 0..7 {
+        let namespace = if number % 2 == 0 { "even" } else { "odd" };
+        let wanted = json!({ "roomId": format!("r{number}"), "name": "x", "namespace": namespace });
+        host.server_event("room-create", wanted).expect_ok();
+    }
+    let mut page = |request: Value| {
+        let answer = host.server_event("room-list", request).expect_ok();
+        let ids: Vec<String> = answer["rooms"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|room| room["id"].as_str().unwrap().to_owned())
+            .collect();
+        (ids.join(" "), answer["after"].clone())
+    };
+    assert_eq!(
+        page(json!({})),
+        ("r0 r1 r2 r3 r4 r5 r6".to_owned(), Value::Null)
+    );
+    assert_eq!(
+        page(json!({ "namespace": "even", "limit": 2 })),
+        ("r0 r2".to_owned(), json!("r2"))
+    );
+    assert_eq!(
+        page(json!({ "namespace": "even", "after": "r2" })),
+        ("r4 r6".to_owned(), Value::Null)
+    );
+    assert_eq!(
+        page(json!({ "namespace": "none" })),
+        (String::new(), Value::Null)
+    );
+    host.server_event("room-list", json!({ "limit": 0 }))
+        .expect_error("INVALID_PAYLOAD");
+}
+
+#[test]
+fn members_and_numbers_of_a_room() {
+    let mut host = host();
+    let ann = joined(&mut host, "ann", "lobby");
+    joined(&mut host, "ann", "lobby");
+    joined(&mut host, "ben", "lobby");
+    let of_room = json!({ "roomId": "lobby" });
+    let before = host.server_event("room-stats", &of_room).expect_ok();
+    assert_eq!(
+        (&before["memberCount"], &before["messageCount"]),
+        (&json!(2), &json!(0))
+    );
+    assert_eq!(before["lastActivity"], before["createdAt"]);
+    host.advance(std::time::Duration::from_secs(60));
+    for _ in 0..3 {
+        host.send(
+            &ann,
+            "message",
+            json!({ "roomId": "lobby", "content": "x" }),
+        )
+        .expect_ok();
+    }
+    let after = host.server_event("room-stats", &of_room).expect_ok();
+    assert_eq!(after["messageCount"], 3);
+    assert_ne!(after["lastActivity"], after["createdAt"]);
+    let members = host.server_event("room-members", &of_room).expect_ok()["members"].clone();
+    assert_eq!(
+        (
+            &members[0]["userId"],
+            members[0]["connections"].as_array().unwrap().len()
+        ),
+        (&json!("ann"), 2)
+    );
+    assert_eq!(members[1]["userId"], "ben");
+}
+
+#[test]
+fn backends_speak() {
+    let mut host = host();
+    let ann = joined(&mut host, "ann", "lobby");
+    let ben = host.connect("ben");
+    let message =
+        json!({ "roomId": "lobby", "userId": "bot", "content": "closing soon", "type": "system" });
+    host.server_event("message-send", message).expect_ok();
+    let heard = host.take(&ann, "message");
+    assert_eq!(
+        (&heard["type"], &heard["userId"]),
+        (&json!("system"), &json!("bot"))
+    );
+    let nowhere = json!({ "roomId": "nowhere", "userId": "bot", "content": "x" });
+    host.server_event("message-send", nowhere)
+        .expect_error("NOT_FOUND");
+    let notification =
+        json!({ "userIds": ["ben", "cat"], "type": "friend_request", "from": "Ann" });
+    host.server_event("notification", notification).expect_ok();
+    assert_eq!(
+        host.take(&ben, "notification"),
+        json!({ "type": "friend_request", "from": "Ann" })
+    );
+    host.server_event("notification", json!({ "userIds": [] }))
+        .expect_error("INVALID_PAYLOAD");
+    host.expect_silence(&ann);
+    let announcement = json!({ "message": "maintenance", "except": [ben.id()] });
+    host.server_event("system-announcement", announcement)
+        .expect_ok();
+    assert_eq!(
+        host.take(&ann, "system:announcement")["message"],
+        "maintenance"
+    );
+    host.expect_silence(&ben);
+}
