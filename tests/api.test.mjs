@@ -74,7 +74,9 @@ scenario("requests that are wrong are told why", async () => {
   assert.equal(nobody.json.ok, false);
   const large = await send(JSON.stringify({ name: "probe-ask", data: "x".repeat(3_000_000) }));
   assert.ok(large.status >= 400 && large.status < 500, String(large.status));
-  assert.equal((await host.request("/api/v1/events")).status, 401, "the key comes before everything");
+  assert.equal((await host.request("/api/v1/events")).status, 401, "nothing is said to who has no key");
+  const asked = await host.request("/api/v1/events", { headers: { authorization: `Bearer ${API_KEY}` } });
+  assert.equal(asked.status, 405);
   assert.equal((await host.request("/no-such-page")).status, 404);
 });
 
