@@ -363,7 +363,7 @@ impl Connections {
     ) -> Arc<Connection> {
         Arc::new(Connection {
             id: ConnectionId::fresh(),
-            namespace,
+            namespace: namespace.detached(),
             outbound,
             refused_tokens: AtomicU32::new(0),
             identity: ArcSwapOption::empty(),

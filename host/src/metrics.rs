@@ -49,7 +49,9 @@ pub struct Metrics {
     /// Connections ended, by reason.
     pub disconnects: Family<Of, Counter>,
     /// Clients' and backends' events handled, by `ok` or the code of the failure.
-    pub events: Family<Of, Counter>,
+    events: Family<Of, Counter>,
+    /// That of those that went well, which nearly all do.
+    events_ok: Counter,
     /// Frames queued for clients.
     pub frames: Counter,
     /// Frames that were not queued, by reason.
@@ -78,7 +80,16 @@ impl Default for Metrics {
                 metric
             }};
         }
+        let events = register!(
+            "events",
+            "Events handled, by ok or the failure's code",
+            Family::<Of, Counter>::default()
+        );
+        let ok = Of { kind: "ok".into() };
+        let events_ok = events.get_or_create(&ok).clone();
         Self {
+            events_ok,
+            events,
             connections: register!("connections", "Connections now", Gauge::default()),
             refused: register!(
                 "handshakes_refused",
@@ -88,11 +99,6 @@ impl Default for Metrics {
             disconnects: register!(
                 "disconnects",
                 "Connections ended, by reason",
-                Family::default()
-            ),
-            events: register!(
-                "events",
-                "Events handled, by ok or the failure's code",
                 Family::default()
             ),
             frames: register!("frames", "Frames queued for clients", Counter::default()),
@@ -147,6 +153,21 @@ impl Metrics {
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
         Ok(text)
+    }
+}
+
+impl Metrics {
+    /// Counts an event that was handled.
+    pub fn count_event(&self, failure: Option<&str>) {
+        match failure {
+            None => self.events_ok.inc(),
+            Some(code) => self
+                .events
+                .get_or_create(&Of {
+                    kind: code.to_owned().into(),
+                })
+                .inc(),
+        };
     }
 }
 

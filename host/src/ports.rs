@@ -213,6 +213,9 @@ pub trait Plugin: Send + Sync {
         state: &'a Arc<dyn KvTransaction>,
     ) -> BoxFuture<'a, Result<Verdict, CallError>>;
 
+    /// Takes note that a call's reply turned out to be valid.
+    fn report_good_reply(&self);
+
     /// Counts a fault that was found only after the call: a reply that is not valid.
     fn report_bad_reply(&self, event: &Event, why: &str);
 }

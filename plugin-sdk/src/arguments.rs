@@ -1,37 +1,73 @@
 //! The arguments of an event, and what is said of one that cannot be read.
 
 use crate::error::{Error, Result};
-use serde::de::DeserializeOwned;
-use serde_json::value::RawValue;
+use serde::de::{DeserializeOwned, Deserializer, IgnoredAny, SeqAccess, Visitor};
+use std::{fmt, marker::PhantomData};
 
 /// The arguments of an event, each read when a handler asks for it.
-pub struct Arguments<'a>(Vec<&'a RawValue>);
+pub struct Arguments<'a>(&'a str);
 
 impl<'a> Arguments<'a> {
-    pub(crate) fn new(args: &'a str) -> Result<Self> {
-        serde_json::from_str(args)
-            .map(Self)
-            .map_err(|_| Error::invalid_payload("the arguments are not a JSON array"))
+    /// Takes the text of a JSON array.
+    pub(crate) fn new(array: &'a str) -> Self {
+        Self(array)
     }
 
     /// Returns argument `index`; one that is missing reads as `null`, and so as `None` where that is
     /// possible.
     pub(crate) fn get<T: DeserializeOwned>(&self, index: usize) -> Result<T> {
-        let given = self.0.get(index);
-        let text = given.map_or("null", |raw| raw.get());
-        serde_json::from_str(text).map_err(|error| {
-            let mut place = format!("argument {}", index + 1);
-            let path = path_of(text, &error);
-            if !path.is_empty() {
-                place = format!("{place}, `{path}`");
-            }
-            let why = match given {
-                None => "it is missing".to_owned(),
-                Some(_) => for_clients(&error.to_string()),
-            };
-            Error::invalid_payload(format!("{place}: {why}"))
-        })
+        match nth(self.0, index) {
+            Ok(Some(argument)) => Ok(argument),
+            Ok(None) => serde_json::from_str("null").map_err(|_| missing(index)),
+            Err(error) => Err(self.wrong(index, &error)),
+        }
     }
+
+    #[cold]
+    fn wrong(&self, index: usize, error: &serde_json::Error) -> Error {
+        let mut place = format!("argument {}", index + 1);
+        let path = path_of(self.0, error);
+        let path = path.strip_prefix(&format!("[{index}]")).unwrap_or_default();
+        if !path.is_empty() {
+            place = format!("{place}, `{}`", path.trim_start_matches('.'));
+        }
+        let why = for_clients(&error.to_string());
+        Error::invalid_payload(format!("{place}: {why}"))
+    }
+}
+
+#[cold]
+fn missing(index: usize) -> Error {
+    Error::invalid_payload(format!("argument {}: it is missing", index + 1))
+}
+
+/// Returns a value of a JSON array, none where there are not so many.
+fn nth<T: DeserializeOwned>(array: &str, index: usize) -> serde_json::Result<Option<T>> {
+    struct Nth<T>(usize, PhantomData<T>);
+
+    impl<'de, T: DeserializeOwned> Visitor<'de> for Nth<T> {
+        type Value = Option<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an array")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(
+            self,
+            mut array: A,
+        ) -> std::result::Result<Self::Value, A::Error> {
+            for _ in 0..self.0 {
+                if array.next_element::<IgnoredAny>()?.is_none() {
+                    return Ok(None);
+                }
+            }
+            let found = array.next_element()?;
+            while array.next_element::<IgnoredAny>()?.is_some() {}
+            Ok(found)
+        }
+    }
+
+    serde_json::Deserializer::from_str(array).deserialize_seq(Nth(index, PhantomData))
 }
 
 /// Returns which value of a JSON text an error is about.
@@ -144,7 +180,7 @@ mod tests {
             #[allow(dead_code)]
             at: Vec<u8>,
         }
-        let args = Arguments::new(r#"[{"at":[1,"x"]},7]"#).unwrap();
+        let args = Arguments::new(r#"[{"at":[1,"x"]},7]"#);
         let message = |index: usize| args.get::<Point>(index).unwrap_err().message;
         assert!(
             message(0).starts_with("argument 1, `at[1]`: invalid type"),
@@ -175,15 +211,10 @@ mod tests {
             (r#"[{"room":"a:b","seat":"s"}]"#, "room"),
             (r#"[{"room":"r", "seat":"a:b" }]"#, "seat"),
         ] {
-            let message = Arguments::new(text)
-                .unwrap()
-                .get::<Place>(0)
-                .unwrap_err()
-                .message;
+            let message = Arguments::new(text).get::<Place>(0).unwrap_err().message;
             assert!(message.contains(&format!("`{name}`")), "{text}: {message}");
         }
         let missing = Arguments::new(r#"[{"seat":"s"}]"#)
-            .unwrap()
             .get::<Place>(0)
             .unwrap_err()
             .message;
@@ -215,7 +246,7 @@ mod tests {
             #[allow(dead_code)]
             text: String,
         }
-        let args = Arguments::new(r#"[7,{"text":{}}]"#).unwrap();
+        let args = Arguments::new(r#"[7,{"text":{}}]"#);
         let message = |index: usize| args.get::<Say>(index).unwrap_err().message;
         assert_eq!(
             message(0),

@@ -3,6 +3,10 @@
 use crate::{bindings::switchboard::plugin::types as wit, plugin::Plugin};
 use std::cell::OnceCell;
 
+#[cfg(target_family = "wasm")]
+#[global_allocator]
+static MEMORY: crate::allocator::Recycling = crate::allocator::Recycling::new();
+
 thread_local! {
     /// The plugin of this instance. Its handlers are functions, so nothing of an event stays in it.
     static PLUGIN: OnceCell<Plugin> = const { OnceCell::new() };

@@ -134,6 +134,9 @@
 //! | [`Id`], [`Binary`], [`Json`] | types for payloads, beside everything that serde reads |
 //! | [`Kv`], [`Rooms`], [`log`] | capabilities |
 //! | [`TestHost`] | a host for tests |
+#[cfg(any(test, target_family = "wasm"))]
+#[allow(unsafe_code)]
+mod allocator;
 mod arguments;
 #[doc(hidden)]
 pub mod bindings;

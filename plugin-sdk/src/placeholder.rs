@@ -23,8 +23,7 @@ const MARKER: &str = "_placeholder";
 /// Returns the placeholders of a valid JSON text, in order.
 pub(crate) fn find(text: &str) -> Result<Vec<Placeholder>, Malformed> {
     let mut found = Vec::new();
-    // A name may be written with escapes.
-    if !text.contains(MARKER) && !text.contains("\\u") {
+    if !is_suspect(text.as_bytes()) {
         return Ok(found);
     }
     let mut rest = text;
@@ -48,6 +47,15 @@ pub(crate) fn find(text: &str) -> Result<Vec<Placeholder>, Malformed> {
         }
     }
     Ok(found)
+}
+
+/// Tells whether the marker may be in a text. A name may be written with escapes. This is asked of
+/// every text that passes, so it stops at two rare bytes only.
+fn is_suspect(text: &[u8]) -> bool {
+    memchr::memchr2_iter(b'_', b'\\', text).any(|place| {
+        let rest = text.get(place..).unwrap_or_default();
+        rest.starts_with(MARKER.as_bytes()) || rest.starts_with(b"\\u")
+    })
 }
 
 /// Reads a placeholder at the beginning of a text, its members in any order; returns its number and

@@ -217,5 +217,5 @@ fn call(
 ) -> Result<Ack> {
     let handler = find(handlers, name)
         .ok_or_else(|| Error::new("UNKNOWN_EVENT", format!("nobody takes the event `{name}`")))?;
-    handler(cx, &Arguments::new(args)?)
+    handler(cx, &Arguments::new(args))
 }

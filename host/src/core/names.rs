@@ -134,6 +134,15 @@ text_name!(
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'/')))
 );
 
+impl Namespace {
+    /// Returns a copy that shares no counter of references: what every event of a connection counts
+    /// would otherwise be counted by all threads in one place.
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        Self(Arc::from(self.as_str()))
+    }
+}
+
 text_name!(
     /// The name of an event: 1 to 128 bytes without control characters, `"` and `\`.
     EventName, "event name", "expected 1 to 128 bytes without control characters, quotes or backslashes",

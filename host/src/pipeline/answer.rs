@@ -4,7 +4,6 @@ use super::{check::CheckedAnswer, execute::Executor};
 use crate::{
     connections::Connection,
     core::code::{Code, Failure},
-    metrics::count,
     ports::{Acknowledge, Frame},
 };
 use serde_json::Value;
@@ -62,11 +61,10 @@ impl<'a> OwedAnswer<'a> {
 
     fn settle(&mut self, outcome: Outcome) {
         self.answered = true;
-        let events = &self.executor.metrics.events;
-        match &outcome {
-            Ok(_) => count(events, "ok"),
-            Err(failure) => count(events, failure.code.clone()),
-        }
+        let failure = outcome.as_ref().err();
+        self.executor
+            .metrics
+            .count_event(failure.map(|failure| &*failure.code));
         let Some(ack) = self.ack.take() else {
             if let Err(failure) = outcome {
                 let frame = host_frame("error", &failure.to_error_event(&self.event));

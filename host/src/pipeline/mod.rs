@@ -104,8 +104,7 @@ impl Pipeline {
         event: &Arc<Event>,
         only: Option<&PluginName>,
     ) -> (Outcome, Effects) {
-        let routes = self.routes.snapshot();
-        let subscribers = routes.subscribers(&event.namespace, &event.trigger);
+        let subscribers = self.routes.subscribers(&event.namespace, &event.trigger);
         let mut effects = Effects::default();
         let mut answer = None;
         let mut failure = None;
@@ -133,7 +132,7 @@ impl Pipeline {
             (None, None) if called => Ok(None),
             (None, None) => Err(unknown(
                 event,
-                only.filter(|name| routes.plugin(name).is_none()),
+                only.filter(|name| self.routes.snapshot().plugin(name).is_none()),
             )),
         };
         (outcome, effects)
@@ -153,11 +152,16 @@ impl Pipeline {
             let checked = check::check(verdict?, info, event, &self.executor.rooms, &self.bounds)
                 .map_err(|unacceptable| match unacceptable {
                 Unacceptable::Refused(failure) => failure,
-                Unacceptable::BadReply(why) => bad_reply(plugin, event, why),
+                Unacceptable::BadReply(why) => {
+                    plugin.report_bad_reply(event, &why);
+                    bad_reply(plugin, event, why)
+                }
             })?;
+            plugin.report_good_reply();
             match self.transactions.commit(&transaction).await {
                 Ok(_) => return Ok(checked),
                 Err(CommitError::Conflict) => {}
+                // For this event's data alone, so it counts towards no quarantine.
                 Err(CommitError::Invalid(why)) => return Err(bad_reply(plugin, event, why)),
                 Err(CommitError::Unavailable(why)) => {
                     tracing::warn!(plugin = %info.name(), why, "state is out of reach");
@@ -519,7 +523,6 @@ fn unknown(event: &Event, missing: Option<&PluginName>) -> Failure {
 }
 
 fn bad_reply(plugin: &Arc<dyn Plugin>, event: &Event, why: String) -> Failure {
-    plugin.report_bad_reply(event, &why);
     let error = CallError::BadReply(why);
     log_failed_call(plugin, event, &error);
     error.to_failure()

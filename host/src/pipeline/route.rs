@@ -1,7 +1,7 @@
 //! Which plugins an event goes to.
 //!
 //! The table is replaced as a whole when a plugin is loaded, swapped or removed. Whoever handles an
-//! event takes one snapshot and keeps it to the end, so that an event meets each plugin in one
+//! event takes its subscribers from it once and keeps them to the end, so that an event meets each plugin in one
 //! version; and since the table only moves forward, versions are monotonic for each connection.
 
 use crate::{
@@ -122,6 +122,12 @@ impl Routes {
     /// Replaces the table: from now on events go to these plugins.
     pub fn publish(&self, plugins: Vec<Arc<dyn Plugin>>) {
         self.0.store(Arc::new(RouteTable::new(plugins)));
+    }
+
+    /// Returns who takes an event now; nobody when that is unknown.
+    #[must_use]
+    pub fn subscribers(&self, namespace: &Namespace, trigger: &Trigger) -> Subscribers {
+        self.0.load().subscribers(namespace, trigger)
     }
 
     /// Returns the table as it is now.

@@ -16,6 +16,7 @@ wasmtime::component::bindgen!({
         "switchboard:plugin/kv.list": async,
     },
     exports: { default: async },
+    ownership: Borrowing { duplicate_if_necessary: true },
 });
 
 pub use self::switchboard::plugin::types;

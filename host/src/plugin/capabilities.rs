@@ -1,6 +1,9 @@
 //! What plugins import, on the host's side.
 
-use super::{bindings::switchboard::plugin as wit, guest::GuestState};
+use super::{
+    bindings::switchboard::plugin as wit,
+    guest::{Call, GuestState},
+};
 use crate::{
     core::{
         event::Event,
@@ -236,21 +239,16 @@ impl wit::rooms::Host for GuestState {
 }
 
 impl GuestState {
-    fn state(&self) -> Faulty<std::sync::Arc<dyn crate::ports::KvTransaction>> {
-        match &self.call {
-            Some(call) => Ok(call.state.clone()),
-            None => Err(fault(
-                "NOT_GRANTED",
-                "there is no state outside of an event",
-            )),
-        }
+    fn call(&self) -> Faulty<&Call> {
+        let outside = || fault("NOT_GRANTED", "there is no state outside of an event");
+        self.call.as_ref().ok_or_else(outside)
     }
 }
 
 impl wit::kv::Host for GuestState {
     async fn get(&mut self, partition: String, key: String) -> Faulty<Option<String>> {
-        let state = self.state()?;
-        let value = state.get(&partition, &key).await;
+        let call = self.call()?;
+        let value = call.waits.during(call.state.get(&partition, &key)).await;
         Ok(value?)
     }
 
@@ -261,15 +259,15 @@ impl wit::kv::Host for GuestState {
         value: String,
         ttl_ms: Option<u64>,
     ) -> Faulty<()> {
-        Ok(self.state()?.set(&partition, &key, value, ttl_ms)?)
+        Ok(self.call()?.state.set(&partition, &key, value, ttl_ms)?)
     }
 
     fn delete(&mut self, partition: String, key: String) -> Faulty<()> {
-        Ok(self.state()?.delete(&partition, &key)?)
+        Ok(self.call()?.state.delete(&partition, &key)?)
     }
 
     fn add(&mut self, partition: String, key: String, delta: i64) -> Faulty<()> {
-        Ok(self.state()?.add(&partition, &key, delta)?)
+        Ok(self.call()?.state.add(&partition, &key, delta)?)
     }
 
     async fn list(
@@ -280,11 +278,10 @@ impl wit::kv::Host for GuestState {
         limit: u32,
     ) -> Faulty<Vec<(String, String)>> {
         page(limit)?;
-        let state = self.state()?;
-        let entries = state
-            .list(&partition, &prefix, after.as_deref(), limit)
-            .await;
-        Ok(entries?)
+        let call = self.call()?;
+        let after = after.as_deref();
+        let entries = call.state.list(&partition, &prefix, after, limit);
+        Ok(call.waits.during(entries).await?)
     }
 }
 

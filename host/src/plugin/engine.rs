@@ -47,6 +47,8 @@ pub(super) fn engine(config: &PluginsConfig) -> Result<Engine> {
     settings
         .epoch_interruption(true)
         .concurrency_support(false)
+        .generate_address_map(false)
+        .native_unwind_info(false)
         .max_wasm_stack(WASM_STACK)
         .async_stack_size(CALL_STACK)
         .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(16))

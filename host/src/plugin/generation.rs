@@ -4,7 +4,7 @@
 use super::{
     bindings::PluginPre,
     config::{Isolation, PluginConfig, PluginsConfig},
-    guest::{self, About, Call, Guest, GuestState},
+    guest::{self, About, Call, Guest, GuestState, Texts, Waits},
     quarantine::{Change, Quarantine},
 };
 use crate::{
@@ -16,11 +16,19 @@ use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use prometheus_client::metrics::{counter::Counter, histogram::Histogram};
 use std::{
-    sync::Arc,
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Poll,
     time::{Duration, Instant},
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use wasmtime::Engine;
+
+/// How long the calls of one event may wait for the store together.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// How instances of one generation are used.
 #[derive(Debug, Clone, Copy)]
@@ -32,7 +40,7 @@ pub(super) struct Usage {
     /// Calls at once.
     pub(super) calls: usize,
     /// Instances that are kept while there is nothing to do.
-    pub(super) warm: usize,
+    pub(super) kept: usize,
 }
 
 impl Usage {
@@ -43,9 +51,40 @@ impl Usage {
             recycle_after_events: all.recycle_after_events.max(1),
             recycle_memory_bytes: (all.recycle_memory_mb as usize) << 20,
             calls: (all.max_instances as usize / 8).max(1),
-            warm: (all.max_instances as usize / 64).clamp(1, 16),
+            kept: (all.max_instances as usize / 64).clamp(1, 16),
         }
     }
+}
+
+/// How many instances there may be of all plugins together, in all their generations. Each holds the
+/// permit that it was made with, and with a place among the kept ones that one instead, so that
+/// those which are kept never leave too few for plugins that have none yet.
+#[derive(Clone)]
+pub(super) struct Budget {
+    /// Those that are made for one event.
+    pub(super) fresh: Arc<Semaphore>,
+    /// Those that are kept for the next event.
+    pub(super) kept: Arc<Semaphore>,
+}
+
+impl Budget {
+    /// Splits what the pool of instances has.
+    pub(super) fn of(config: &PluginsConfig) -> Self {
+        let instances = config.max_instances as usize;
+        let fresh = (instances / 2).max(1);
+        Self {
+            fresh: Arc::new(Semaphore::new(fresh)),
+            kept: Arc::new(Semaphore::new(instances.saturating_sub(fresh))),
+        }
+    }
+}
+
+/// Where the instance for a call comes from.
+enum Slot {
+    /// It was kept.
+    Kept(Guest),
+    /// It is to be made.
+    Fresh(OwnedSemaphorePermit),
 }
 
 /// Counters of one generation, looked up once.
@@ -62,11 +101,12 @@ pub struct Generation {
     about: Arc<About>,
     usage: Usage,
     /// Calls of this plugin at once, so that a slow one does not take every instance.
-    own_permits: Semaphore,
-    /// Calls of all plugins at once; fewer than there may be instances, since some are kept warm.
-    permits: Arc<Semaphore>,
-    warm: Mutex<Vec<Guest>>,
+    calls: Semaphore,
+    budget: Budget,
+    kept: Mutex<Vec<Guest>>,
     quarantine: Mutex<Quarantine>,
+    /// Whether the quarantine need not be asked.
+    serving: AtomicBool,
     counters: Counters,
 }
 
@@ -75,7 +115,7 @@ impl Generation {
         pre: PluginPre<GuestState>,
         about: Arc<About>,
         usage: Usage,
-        permits: Arc<Semaphore>,
+        budget: Budget,
         quarantine: Quarantine,
     ) -> Self {
         let plugin = about.info.name().as_str().to_owned();
@@ -100,36 +140,46 @@ impl Generation {
             pre,
             about,
             usage,
-            own_permits: Semaphore::new(usage.calls),
-            permits,
-            warm: Mutex::default(),
+            calls: Semaphore::new(usage.calls),
+            budget,
+            kept: Mutex::default(),
             quarantine: Mutex::new(quarantine),
+            serving: AtomicBool::new(true),
             counters,
         }
     }
 
-    async fn instance(&self) -> Result<Guest, CallError> {
-        let warm = self.warm.lock().pop();
-        match warm {
-            Some(guest) => Ok(guest),
-            None => self
-                .instantiate()
-                .await
-                .map_err(|error| CallError::Unavailable(format!("{error:#}"))),
+    /// Returns an instance that was kept, or the right to make one, after a wait where there are as
+    /// many as there may be.
+    async fn slot(&self) -> Result<Slot, CallError> {
+        if let Some(guest) = self.kept.lock().pop() {
+            return Ok(Slot::Kept(guest));
         }
+        let permit = self.budget.fresh.clone().acquire_owned().await;
+        let permit = permit.map_err(|error| CallError::Unavailable(error.to_string()))?;
+        Ok(Slot::Fresh(permit))
     }
 
-    async fn instantiate(&self) -> wasmtime::Result<Guest> {
+    async fn instance(&self, slot: Slot) -> Result<Guest, CallError> {
+        let permit = match slot {
+            Slot::Kept(guest) => return Ok(guest),
+            Slot::Fresh(permit) => permit,
+        };
         let mut store = guest::store(&self.engine, &self.about);
-        let plugin = self.pre.instantiate_async(&mut store).await?;
+        let plugin = self
+            .pre
+            .instantiate_async(&mut store)
+            .await
+            .map_err(|error| CallError::Unavailable(format!("{error:#}")))?;
         Ok(Guest {
             store,
             plugin,
             events: 0,
+            permit,
         })
     }
 
-    /// Keeps an instance for another event, unless it has been used enough.
+    /// Keeps an instance for another event, unless it has been used enough or there is no place.
     fn put_back(&self, mut guest: Guest) {
         guest.events += 1;
         let used_up = self.usage.isolation == Isolation::Event
@@ -139,56 +189,125 @@ impl Generation {
             return;
         }
         guest.store.data_mut().call = None;
-        let mut warm = self.warm.lock();
-        if warm.len() < self.usage.warm {
-            warm.push(guest);
+        // One that has been kept before has its place.
+        if guest.events == 1 {
+            let Ok(place) = self.budget.kept.clone().try_acquire_owned() else {
+                return;
+            };
+            guest.permit = place;
         }
+        let mut kept = self.kept.lock();
+        if kept.len() < self.usage.kept {
+            kept.push(guest);
+        }
+    }
+
+    /// Returns the right to run one call, after a wait where too many are under way.
+    async fn turn(&self) -> Result<SemaphorePermit<'_>, CallError> {
+        if let Ok(turn) = self.calls.try_acquire() {
+            return Ok(turn);
+        }
+        // Nobody waits for a plugin that takes no events.
+        let pause = self.quarantine.lock().pause_left(Instant::now());
+        if let Some(pause) = pause {
+            return Err(self.quarantined(pause));
+        }
+        let turn = self.calls.acquire().await;
+        turn.map_err(|error| CallError::Unavailable(error.to_string()))
     }
 
     async fn run(
         &self,
         event: &Arc<Event>,
         state: &Arc<dyn KvTransaction>,
+        slot: Slot,
+        start: Instant,
     ) -> Result<Verdict, CallError> {
-        let closed = |_| CallError::Unavailable("the host is stopping".to_owned());
-        let _own_permit = self.own_permits.acquire().await.map_err(closed)?;
-        let _permit = self.permits.acquire().await.map_err(closed)?;
-        let deadline = self.usage.deadline;
+        let waits = Arc::new(Waits::default());
         // An instance that is not put back, for a trap, a timeout or because the whole call was
         // cancelled, is dropped here with its store.
-        let called = tokio::time::timeout(deadline, async {
-            let mut guest = self.instance().await?;
+        let call = async {
+            let mut guest = self.instance(slot).await?;
             let data = guest.store.data_mut();
             data.log_lines = 0;
             data.call = Some(Call {
                 event: event.clone(),
                 state: state.clone(),
+                waits: waits.clone(),
             });
             guest.store.set_epoch_deadline(1);
-            let argument = guest::to_wit(event, &self.about.info);
+            let texts = Texts::of(event, &self.about.info);
             let result = guest
                 .plugin
                 .switchboard_plugin_guest()
-                .call_handle(&mut guest.store, &argument)
+                .call_handle(&mut guest.store, texts.to_wit(event))
                 .await
                 .map_err(|error| CallError::Trap(describe_trap(&error)))?;
             Ok((guest, result))
-        });
-        let (guest, result) = called.await.unwrap_or(Err(CallError::Timeout(deadline)))?;
+        };
+        let (guest, result) = self.in_time(start, &waits, call).await?;
         self.put_back(guest);
         guest::from_wit(result, &self.about.bounds).map_err(CallError::BadReply)
     }
 
-    fn fault(&self, event: &Event, now: Instant) {
+    /// Watches the deadline of a call, which has as much longer as it waits for the store.
+    async fn in_time<T>(
+        &self,
+        start: Instant,
+        waits: &Waits,
+        call: impl Future<Output = Result<T, CallError>>,
+    ) -> Result<T, CallError> {
+        let mut call = std::pin::pin!(call);
+        // Most calls end at once, and need no timer.
+        if let Poll::Ready(result) = futures_util::poll!(call.as_mut()) {
+            return result;
+        }
+        let deadline = self.usage.deadline;
+        let mut waited = Duration::ZERO;
+        loop {
+            let end = start + deadline + waited;
+            if let Ok(result) = tokio::time::timeout_at(end.into(), call.as_mut()).await {
+                return result;
+            }
+            let before = std::mem::replace(&mut waited, waits.total());
+            if waited > LONGEST_WAIT {
+                let why = format!("state was waited for {LONGEST_WAIT:?}");
+                return Err(CallError::Unavailable(why));
+            }
+            if waited == before {
+                return Err(CallError::Timeout(deadline));
+            }
+        }
+    }
+
+    fn fault(&self, outcome: &'static str, event: &Event, now: Instant) {
+        self.count(outcome);
         let user = event
             .peer
             .as_ref()
             .map_or("", |peer| peer.identity.user.as_str());
-        let change = self.quarantine.lock().fault(user, now);
+        self.change(|quarantine| quarantine.fault(user, now));
+    }
+
+    fn quarantined(&self, wait: Duration) -> CallError {
+        self.count("quarantined");
+        CallError::Quarantined {
+            retry_after_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1),
+        }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Quarantine) -> Change) {
+        let mut quarantine = self.quarantine.lock();
+        let change = change(&mut quarantine);
+        self.serving
+            .store(quarantine.is_serving(), Ordering::Relaxed);
         self.tell(change);
     }
 
     fn tell(&self, change: Change) {
+        if change == Change::None {
+            return;
+        }
         let info = &self.about.info;
         let label = metrics::Plugin {
             plugin: info.name().as_str().to_owned().into(),
@@ -233,44 +352,46 @@ impl Plugin for Generation {
         state: &'a Arc<dyn KvTransaction>,
     ) -> BoxFuture<'a, Result<Verdict, CallError>> {
         Box::pin(async move {
+            let _turn = self.turn().await?;
+            let slot = self.slot().await?;
             let start = Instant::now();
-            if let Err(wait) = self.quarantine.lock().admit(start) {
-                self.count("quarantined");
-                let retry_after_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1);
-                return Err(CallError::Quarantined { retry_after_ms });
+            if !self.serving.load(Ordering::Relaxed) {
+                // Asked only now: a plugin may have been quarantined while its event waited.
+                let admitted = self.quarantine.lock().admit(start);
+                admitted.map_err(|wait| self.quarantined(wait))?;
             }
-            let result = self.run(event, state).await;
+            let result = self.run(event, state, slot, start).await;
             let end = Instant::now();
             self.counters.seconds.observe((end - start).as_secs_f64());
             match &result {
-                Ok(verdict) => {
-                    let counter = match verdict {
-                        Ok(_) => &self.counters.ok,
-                        Err(_) => &self.counters.failure,
-                    };
-                    counter.inc();
-                    let change = self.quarantine.lock().success();
-                    self.tell_if(change);
+                Ok(Ok(_)) => {
+                    self.counters.ok.inc();
                 }
+                Ok(Err(_)) => {
+                    self.counters.failure.inc();
+                    self.report_good_reply();
+                }
+                Err(CallError::Timeout(_)) => self.fault("timeout", event, end),
+                Err(CallError::Trap(_)) => self.fault("trap", event, end),
+                Err(CallError::BadReply(_)) => self.fault("bad-reply", event, end),
                 Err(CallError::Unavailable(_) | CallError::Quarantined { .. }) => {
                     self.count("unavailable");
-                }
-                Err(error) => {
-                    self.count(match error {
-                        CallError::Timeout(_) => "timeout",
-                        CallError::Trap(_) => "trap",
-                        _ => "bad-reply",
-                    });
-                    self.fault(event, end);
+                    self.quarantine.lock().abandon(end);
                 }
             }
             result
         })
     }
 
+    fn report_good_reply(&self) {
+        if self.serving.load(Ordering::Relaxed) {
+            return;
+        }
+        self.change(|quarantine| quarantine.success());
+    }
+
     fn report_bad_reply(&self, event: &Event, _why: &str) {
-        self.count("bad-reply");
-        self.fault(event, Instant::now());
+        self.fault("bad-reply", event, Instant::now());
     }
 }
 
@@ -278,12 +399,6 @@ impl Generation {
     /// Tells whether the plugin is given no events for now.
     pub(super) fn is_quarantined(&self) -> bool {
         !self.quarantine.lock().is_serving()
-    }
-
-    fn tell_if(&self, change: Change) {
-        if change != Change::None {
-            self.tell(change);
-        }
     }
 }
 

@@ -12,10 +12,20 @@ use crate::{
 };
 use bindings::types as wit;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
-use std::sync::Arc;
+use std::{
+    future::Future,
+    sync::Arc,
+    task::Poll,
+    time::{Duration, Instant},
+};
+use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::{ResourceLimiter, Store, component::ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+
+/// Random bytes that a guest gets at once; they are copied through the host's memory.
+const RANDOM_BYTES: u64 = 64 << 10;
 
 /// What all instances of one generation share.
 pub(super) struct About {
@@ -39,6 +49,34 @@ pub(super) struct InstanceBounds {
 pub(super) struct Call {
     pub(super) event: Arc<Event>,
     pub(super) state: Arc<dyn KvTransaction>,
+    pub(super) waits: Arc<Waits>,
+}
+
+/// How long a call has waited for the store, which does not count against its deadline.
+#[derive(Default)]
+pub(super) struct Waits(Mutex<(Duration, Option<Instant>)>);
+
+impl Waits {
+    /// Waits for what a store answers. Costs nothing where it answers at once.
+    pub(super) async fn during<T>(&self, answer: impl Future<Output = T>) -> T {
+        let mut answer = std::pin::pin!(answer);
+        if let Poll::Ready(answer) = futures_util::poll!(answer.as_mut()) {
+            return answer;
+        }
+        self.0.lock().1 = Some(Instant::now());
+        let answer = answer.await;
+        let mut waits = self.0.lock();
+        if let Some(since) = waits.1.take() {
+            waits.0 += since.elapsed();
+        }
+        answer
+    }
+
+    /// Returns how long it was so far.
+    pub(super) fn total(&self) -> Duration {
+        let waits = self.0.lock();
+        waits.0 + waits.1.map_or(Duration::ZERO, |since| since.elapsed())
+    }
 }
 
 /// What belongs to one instance.
@@ -92,6 +130,8 @@ pub(super) struct Guest {
     pub(super) plugin: bindings::Plugin,
     /// Events that it has handled.
     pub(super) events: u32,
+    /// Its place among all instances.
+    pub(super) permit: OwnedSemaphorePermit,
 }
 
 impl Guest {
@@ -109,7 +149,7 @@ pub(super) fn store(engine: &wasmtime::Engine, about: &Arc<About>) -> Store<Gues
         call: None,
         log_lines: 0,
         memory: 0,
-        wasi: WasiCtxBuilder::new().build(),
+        wasi: WasiCtxBuilder::new().max_random_size(RANDOM_BYTES).build(),
         table: ResourceTable::new(),
     };
     let mut store = Store::new(engine, state);
@@ -121,37 +161,62 @@ pub(super) fn store(engine: &wasmtime::Engine, about: &Arc<About>) -> Store<Gues
     store
 }
 
-/// Returns an event as the contract has it.
-pub(super) fn to_wit(event: &Event, plugin: &PluginInfo) -> wit::Event {
-    wit::Event {
-        id: event.id.to_string(),
-        at_ms: event.at_ms,
-        namespace: event.namespace.as_str().to_owned(),
-        peer: event.peer.as_ref().map(|peer| wit::Peer {
-            connection: peer.connection.to_string(),
-            identity: Some(wit::Identity {
-                user: peer.identity.user.as_str().to_owned(),
-                role: peer.identity.role.clone(),
-                claims: peer.identity.claims.clone(),
+/// Parts of an event that are texts in the contract only.
+pub(super) struct Texts {
+    id: String,
+    connection: String,
+    notice: String,
+}
+
+impl Texts {
+    /// Returns these parts of an event that goes to a plugin.
+    pub(super) fn of(event: &Event, plugin: &PluginInfo) -> Self {
+        Self {
+            id: event.id.to_string(),
+            connection: event
+                .peer
+                .as_ref()
+                .map(|peer| peer.connection.to_string())
+                .unwrap_or_default(),
+            notice: match &event.trigger {
+                Trigger::Notice(notice) => notice_data(notice, plugin).to_string(),
+                _ => String::new(),
+            },
+        }
+    }
+
+    /// Returns the event as the contract has it.
+    pub(super) fn to_wit<'a>(&'a self, event: &'a Event) -> wit::Event<'a> {
+        wit::Event {
+            id: &self.id,
+            at_ms: event.at_ms,
+            namespace: event.namespace.as_str(),
+            peer: event.peer.as_ref().map(|peer| wit::Peer {
+                connection: &self.connection,
+                identity: Some(wit::Identity {
+                    user: peer.identity.user.as_str(),
+                    role: &peer.identity.role,
+                    claims: &peer.identity.claims,
+                }),
             }),
-        }),
-        trigger: match &event.trigger {
-            Trigger::Message { name, args } => wit::Trigger::Message(wit::Message {
-                name: name.as_str().to_owned(),
-                args: args.clone(),
-            }),
-            Trigger::Server { name, args, source } => wit::Trigger::Server(wit::ServerEvent {
-                name: name.as_str().to_owned(),
-                args: args.clone(),
-                source: (*source).to_owned(),
-            }),
-            Trigger::Notice(notice) => wit::Trigger::Notice(wit::Notice {
-                name: notice.name().to_owned(),
-                data: notice_data(notice, plugin).to_string(),
-            }),
-        },
-        attachments: u32::try_from(event.attachments.len()).unwrap_or(u32::MAX),
-        wants_ack: event.wants_ack,
+            trigger: match &event.trigger {
+                Trigger::Message { name, args } => wit::Trigger::Message(wit::Message {
+                    name: name.as_str(),
+                    args,
+                }),
+                Trigger::Server { name, args, source } => wit::Trigger::Server(wit::ServerEvent {
+                    name: name.as_str(),
+                    args,
+                    source,
+                }),
+                Trigger::Notice(notice) => wit::Trigger::Notice(wit::Notice {
+                    name: notice.name(),
+                    data: &self.notice,
+                }),
+            },
+            attachments: u32::try_from(event.attachments.len()).unwrap_or(u32::MAX),
+            wants_ack: event.wants_ack,
+        }
     }
 }
 

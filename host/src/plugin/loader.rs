@@ -6,7 +6,7 @@ use super::{
     cache::{CodeCache, hex},
     config::{PluginConfig, PluginConfigs, PluginsConfig},
     engine::Compiler,
-    generation::{Generation, Usage, describe_trap},
+    generation::{Budget, Generation, Usage, describe_trap},
     guest::{self, About, GuestState, InstanceBounds},
     quarantine::Quarantine,
 };
@@ -20,7 +20,6 @@ use crate::{
 };
 use sha2::{Digest, Sha256};
 use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
-use tokio::sync::Semaphore;
 use wasmtime::{
     Engine,
     component::{Component, HasSelf, Linker},
@@ -164,7 +163,7 @@ pub struct Loader {
     rooms: Arc<dyn RoomsView>,
     versions: Arc<dyn StateVersions>,
     metrics: Arc<Metrics>,
-    permits: Arc<Semaphore>,
+    budget: Budget,
 }
 
 impl Loader {
@@ -178,17 +177,15 @@ impl Loader {
         versions: Arc<dyn StateVersions>,
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<Self> {
-        // The rest are instances that are kept warm.
-        let calls = (config.max_instances as usize / 4 * 3).max(1);
         Ok(Self {
             engine: super::engine::engine(&config)?,
             compiler: Compiler::start()?,
             cache: CodeCache::open(config.cache_dir.clone()),
+            budget: Budget::of(&config),
             config,
             rooms,
             versions,
             metrics,
-            permits: Arc::new(Semaphore::new(calls)),
         })
     }
 
@@ -253,7 +250,7 @@ impl Loader {
             pre,
             about,
             Usage::of(&self.config, &config),
-            self.permits.clone(),
+            self.budget.clone(),
             Quarantine::new(self.config.quarantine.clone()),
         ))
     }
@@ -350,6 +347,8 @@ impl Loader {
         };
         let about = Arc::new(self.about(nobody, "{}".to_owned()));
         let pre = self.link(component, |_| true).map_err(instantiation)?;
+        // It takes an instance like any call.
+        let _permit = self.budget.fresh.acquire().await;
         let mut store = guest::store(&self.engine, &about);
         let time = self.config.deadline.max(DESCRIBE_TIME);
         let described = tokio::time::timeout(time, async {

@@ -95,6 +95,22 @@ impl Quarantine {
         }
     }
 
+    /// Returns how long no event is given to the plugin at all.
+    #[must_use]
+    pub fn pause_left(&self, now: Instant) -> Option<Duration> {
+        match self.state {
+            State::Paused { until } if now < until => Some(until - now),
+            _ => None,
+        }
+    }
+
+    /// Takes note that the event that was tried had no outcome, so that another can be tried.
+    pub fn abandon(&mut self, now: Instant) {
+        if let State::Probing { .. } = self.state {
+            self.state = State::Paused { until: now };
+        }
+    }
+
     /// Counts a fault on an event of a user.
     pub fn fault(&mut self, user: &str, now: Instant) -> Change {
         if let State::Probing { .. } = self.state {
@@ -200,5 +216,24 @@ mod tests {
         assert!(quarantine.admit(again).is_ok());
         assert_eq!(quarantine.success(), Change::Left);
         assert!(quarantine.admit(again).is_ok() && quarantine.admit(again).is_ok());
+    }
+
+    #[test]
+    fn a_probe_without_an_outcome_lets_the_next_one_try_at_once() {
+        let (mut quarantine, now) = quarantine();
+        for user in ["ann", "ben", "ann", "ben"] {
+            quarantine.fault(user, now);
+        }
+        assert_eq!(quarantine.pause_left(now), Some(Duration::from_secs(5)));
+        let later = now + Duration::from_secs(5);
+        assert_eq!(quarantine.pause_left(later), None);
+        assert!(quarantine.admit(later).is_ok());
+        quarantine.abandon(later);
+        assert!(!quarantine.is_serving());
+        assert!(quarantine.admit(later).is_ok());
+        // Of a plugin that serves there is nothing to abandon.
+        assert_eq!(quarantine.success(), Change::Left);
+        quarantine.abandon(later);
+        assert!(quarantine.is_serving());
     }
 }
