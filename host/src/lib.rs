@@ -13,6 +13,9 @@
 //! | 1 | [`ports`], [`metrics`] |
 //! | 0 | [`core`] |
 
+// These pages are for who works on the host, and are built with everything private.
+#![allow(rustdoc::private_intra_doc_links)]
+
 pub mod api;
 pub mod app;
 pub mod auth;
