@@ -246,11 +246,18 @@ impl Connection {
         mailbox.start()
     }
 
-    /// Lets the mailbox be worked; until then items only wait. Returns whether the caller must start
-    /// to work it.
-    pub fn open_mailbox(&self) -> Pushed {
+    /// Lets the mailbox be worked; until then items only wait. The notice goes before all of them,
+    /// also before the connection's end. Returns whether the caller must start to work it.
+    pub fn open_mailbox(&self, first: Option<Notice>) -> Pushed {
         let mut mailbox = self.mailbox.lock();
         mailbox.open = true;
+        if let Some(notice) = first {
+            mailbox.items.push_front(Item::Notice {
+                notice,
+                attachments: Vec::new(),
+                depth: 0,
+            });
+        }
         if mailbox.items.is_empty() {
             return Pushed::Queued;
         }

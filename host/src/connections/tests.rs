@@ -63,12 +63,14 @@ fn items_wait_in_order_and_one_worker_is_started() {
     let now = Instant::now();
     let table = Connections::new(limits());
     let connection = connect(&table, "ann", now);
-    connection.push_notice(Notice::Connected, Vec::new(), 0);
     assert!(matches!(
         connection.push_message(message("[1]"), &limits()),
         Pushed::Queued
     ));
-    assert!(matches!(connection.open_mailbox(), Pushed::Start));
+    assert!(matches!(
+        connection.open_mailbox(Some(Notice::Connected)),
+        Pushed::Start
+    ));
     assert!(matches!(
         connection.push_message(message("[2]"), &limits()),
         Pushed::Queued
@@ -88,6 +90,23 @@ fn items_wait_in_order_and_one_worker_is_started() {
         connection.push_message(message("[4]"), &limits()),
         Pushed::Start
     ));
+}
+
+#[test]
+fn a_connection_that_ends_at_once_is_announced_all_the_same() {
+    let now = Instant::now();
+    let table = Connections::new(limits());
+    let connection = connect(&table, "ann", now);
+    connection.end_mailbox("gone".into());
+    connection.open_mailbox(Some(Notice::Connected));
+    assert!(matches!(
+        connection.next_item(),
+        Some(Item::Notice {
+            notice: Notice::Connected,
+            ..
+        })
+    ));
+    assert!(matches!(connection.next_item(), Some(Item::End { .. })));
 }
 
 #[test]
@@ -111,7 +130,7 @@ fn an_acknowledgement_is_settled_once() {
     let now = Instant::now();
     let table = Connections::new(limits());
     let connection = connect(&table, "ann", now);
-    connection.open_mailbox();
+    connection.open_mailbox(None);
     let ask = |token: &str| connection.ask(token.into(), "p".into(), 1);
     let (one, two) = (ask("one").unwrap(), ask("two").unwrap());
     connection.settle(one, Ok("[]".to_owned()), Vec::new());
@@ -140,7 +159,7 @@ fn nothing_is_taken_after_the_end() {
     let now = Instant::now();
     let table = Connections::new(limits());
     let connection = connect(&table, "ann", now);
-    connection.open_mailbox();
+    connection.open_mailbox(None);
     assert!(matches!(
         connection.end_mailbox("gone".into()),
         Pushed::Start

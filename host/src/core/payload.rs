@@ -138,6 +138,7 @@ fn check_placeholders(value: &Value, seen: &mut [bool]) -> Result<(), InvalidArg
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn a_packet_is_split_and_joined_to_the_same() {
@@ -194,5 +195,66 @@ mod tests {
             assert!(check_args(bad, 0).is_err(), "{bad}");
         }
         assert_eq!(check_args(r#"["ü\n", -1.5e3, null]"#, 0), Ok(()));
+    }
+
+    /// Texts that are nearly packets: pieces that mean something, in any order.
+    fn nearly_a_packet() -> impl Strategy<Value = String> {
+        let piece = prop_oneof![
+            Just("["),
+            Just("]"),
+            Just("{"),
+            Just("}"),
+            Just("\""),
+            Just(","),
+            Just(":"),
+            Just("\\"),
+            Just("a"),
+            Just("é"),
+            Just(" "),
+            Just("\n"),
+            Just("1"),
+            Just("-"),
+            Just("null"),
+            Just("true"),
+            Just("\"a\""),
+            Just("[\"a\","),
+            Just("[\"a\"]"),
+            Just("{\"_placeholder\":true,\"num\":0}"),
+            Just("{\"\\u005fplaceholder\":true}"),
+            Just("\"_placeholder\":"),
+            Just("\u{0}"),
+        ];
+        proptest::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
+    }
+
+    fn has_placeholder(value: &Value) -> bool {
+        match value {
+            Value::Array(items) => items.iter().any(has_placeholder),
+            Value::Object(object) => {
+                object.get("_placeholder") == Some(&Value::Bool(true))
+                    || object.values().any(has_placeholder)
+            }
+            _ => false,
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 20_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn what_passes_is_a_packet_to_every_reader(packet in nearly_a_packet()) {
+            let Ok((name, args)) = split_packet(&packet) else { return Ok(()) };
+            let Ok(name) = crate::core::names::EventName::new(name) else { return Ok(()) };
+            if check_args(&args, 0).is_err() {
+                return Ok(());
+            }
+            let whole: Vec<Value> = serde_json::from_str(&packet).unwrap();
+            prop_assert_eq!(whole.first().and_then(Value::as_str), Some(name.as_str()));
+            let args_alone: Vec<Value> = serde_json::from_str(&args).unwrap();
+            prop_assert_eq!(whole.get(1..).unwrap(), args_alone.as_slice());
+            prop_assert!(!args_alone.iter().any(has_placeholder));
+            let joined: Vec<Value> = serde_json::from_str(&join_packet(name.as_str(), &args)).unwrap();
+            prop_assert_eq!(joined, whole);
+        }
     }
 }

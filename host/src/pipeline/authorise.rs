@@ -5,10 +5,10 @@ use super::{
     answer::{OwedAnswer, host_frame},
 };
 use crate::{
-    connections::{Connection, Message, Pushed},
+    connections::{Connection, Message},
     core::{
         code::{Code, Failure},
-        event::{Identity, Notice},
+        event::Identity,
     },
     metrics::count,
 };
@@ -152,11 +152,6 @@ impl Pipeline {
             tracing::debug!(connection = %connection.id, why, "ending a connection");
             connection.outbound.disconnect();
         }
-    }
-
-    /// Queues the notice that tells plugins of a connection; the caller starts the mailbox.
-    pub(super) fn announce(connection: &Connection) -> Pushed {
-        connection.push_notice(Notice::Connected, Vec::new(), 0)
     }
 }
 

@@ -226,14 +226,17 @@ impl Pipeline {
             return;
         }
         self.executor.metrics.connections.inc();
-        match identity {
+        let first = match identity {
             Some(identity) => {
                 self.admit(connection, identity);
-                Self::announce(connection);
+                Some(Notice::Connected)
             }
-            None => self.await_token(connection),
-        }
-        if let Pushed::Start = connection.open_mailbox() {
+            None => {
+                self.await_token(connection);
+                None
+            }
+        };
+        if let Pushed::Start = connection.open_mailbox(first) {
             self.start(connection.clone());
         }
     }
