@@ -180,6 +180,7 @@ async fn pipeline(handle: tokio::runtime::Handle, isolation: Isolation, packet: 
     let connection = pipeline.connections.create(
         Namespace::root(),
         Arc::new(Out(counted.clone())),
+        Arc::default(),
         Instant::now(),
     );
     let user = UserId::new("bench").unwrap();
@@ -191,7 +192,7 @@ async fn pipeline(handle: tokio::runtime::Handle, isolation: Isolation, packet: 
     for number in 0..EVENTS + 500 {
         let start = Instant::now();
         let (name, args) = payload::split_packet(packet).unwrap();
-        payload::check_args(&args, 0).unwrap();
+        payload::check_args(&args, 0, payload::INCOMING_DEPTH).unwrap();
         let message = Message {
             name: EventName::new(name).unwrap(),
             args,

@@ -293,6 +293,13 @@ impl Config {
     }
 }
 
+/// Says where a text is not TOML. The text itself is not shown: it may be a secret.
+fn not_toml(text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start));
+    let line = before.map_or(1, |before| before.matches('\n').count() + 1);
+    format!("line {line}: not TOML: {}", error.message())
+}
+
 /// Values on their way to a configuration.
 #[derive(Default)]
 struct Draft {
@@ -315,7 +322,7 @@ impl Draft {
         };
         let table: Table = match text.parse() {
             Ok(table) => table,
-            Err(error) => return fail(format!("not TOML: {error}")),
+            Err(error) => return fail(not_toml(&text, &error)),
         };
         note(
             &table,

@@ -37,7 +37,7 @@ pub struct Limits {
     pub mailbox_events: usize,
     /// Bytes of events that may wait in one mailbox.
     pub mailbox_bytes: usize,
-    /// Refused events in a row after which the connection is closed.
+    /// How many more events may be refused than taken before the connection is closed.
     pub refusals: u32,
 }
 
@@ -122,14 +122,15 @@ pub struct Connection {
     pub namespace: Namespace,
     /// How to reach the client.
     pub outbound: Arc<dyn Outbound>,
-    /// Refused tokens so far.
-    pub refused_tokens: AtomicU32,
+    /// Refused tokens so far, on all connections of the same transport.
+    pub refused_tokens: Arc<AtomicU32>,
     identity: ArcSwapOption<Identity>,
     mailbox: Mutex<Mailbox>,
     bucket: Mutex<TokenBucket>,
     user_bucket: Mutex<Option<Arc<Mutex<TokenBucket>>>>,
     refusals: AtomicU32,
     closing: AtomicBool,
+    deaf: AtomicBool,
 }
 
 impl std::fmt::Debug for Connection {
@@ -159,6 +160,19 @@ impl Connection {
         !self.closing.swap(true, Ordering::AcqRel)
     }
 
+    /// Marks that the host has begun to close this connection for what its client did or did not do:
+    /// nothing more of it is taken. Returns whether it had not before.
+    pub fn begin_ending(&self) -> bool {
+        self.deaf.store(true, Ordering::Release);
+        self.begin_closing()
+    }
+
+    /// Tells whether nothing of the client's is taken any more.
+    #[must_use]
+    pub fn is_deaf(&self) -> bool {
+        self.deaf.load(Ordering::Acquire)
+    }
+
     /// Takes one event's worth of the connection's and of its user's rate.
     ///
     /// # Errors
@@ -171,14 +185,26 @@ impl Connection {
         }
     }
 
-    /// Counts an event that was refused for its number; returns how many there were since the last
-    /// one that was taken.
+    /// Counts an event that was refused for its number; returns how many more there were than events
+    /// that were taken since. So who sends twice of what is allowed is found out, however the refused
+    /// ones are spread.
     pub fn count_refusal(&self) -> u32 {
         self.refusals.fetch_add(1, Ordering::Relaxed) + 1
     }
 
+    fn forgive_refusal(&self) {
+        let fewer = |refusals: u32| refusals.checked_sub(1);
+        // Nothing to forgive is fine.
+        let _ = self
+            .refusals
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer);
+    }
+
     /// Puts a client's event into the mailbox, if there is room.
     pub fn push_message(&self, message: Message, limits: &Limits) -> Pushed {
+        if self.is_deaf() {
+            return Pushed::Ended;
+        }
         let mut mailbox = self.mailbox.lock();
         if mailbox.ended {
             return Pushed::Ended;
@@ -189,7 +215,7 @@ impl Connection {
         {
             return Pushed::Full(message);
         }
-        self.refusals.store(0, Ordering::Relaxed);
+        self.forgive_refusal();
         mailbox.messages += 1;
         mailbox.bytes += bytes;
         mailbox.items.push_back(Item::Message(message));
@@ -366,19 +392,21 @@ impl Connections {
         &self,
         namespace: Namespace,
         outbound: Arc<dyn Outbound>,
+        refused_tokens: Arc<AtomicU32>,
         now: Instant,
     ) -> Arc<Connection> {
         Arc::new(Connection {
             id: ConnectionId::fresh(),
             namespace: namespace.detached(),
             outbound,
-            refused_tokens: AtomicU32::new(0),
+            refused_tokens,
             identity: ArcSwapOption::empty(),
             mailbox: Mutex::default(),
             bucket: Mutex::new(TokenBucket::new(self.limits.per_connection, now)),
             user_bucket: Mutex::new(None),
             refusals: AtomicU32::new(0),
             closing: AtomicBool::new(false),
+            deaf: AtomicBool::new(false),
         })
     }
 

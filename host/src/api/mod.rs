@@ -188,13 +188,20 @@ async fn event(State(api): State<Arc<Api>>, body: Result<Bytes, BytesRejection>)
 
 fn parse(body: &[u8]) -> Result<ServerEvent, Failure> {
     let invalid = |why: String| Failure::new(Code::InvalidPayload, why);
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return Err(invalid(
+            "the body is not an event { plugin?, name, data?, key? }: expected an object"
+                .to_owned(),
+        ));
+    }
     let request: EventRequest<'_> = serde_json::from_slice(body).map_err(|error| {
         invalid(format!(
             "the body is not an event {{ plugin?, name, data?, key? }}: {error}"
         ))
     })?;
     let args = format!("[{}]", request.data.map_or("null", RawValue::get));
-    payload::check_args(&args, 0).map_err(|error| invalid(format!("data: {error}")))?;
+    payload::check_args(&args, 0, payload::INCOMING_DEPTH)
+        .map_err(|error| invalid(format!("data: {error}")))?;
     if request.key.as_ref().is_some_and(|key| key.len() > 256) {
         return Err(invalid("key: expected at most 256 bytes".to_owned()));
     }
@@ -269,6 +276,7 @@ mod tests {
     fn a_request_that_is_wrong_says_where() {
         for (body, expected) in [
             ("", "not an event"),
+            (r#"["x",1]"#, "expected an object"),
             (r#"{"data":1}"#, "missing field `name`"),
             (r#"{"name":"x","dada":1}"#, "unknown field `dada`"),
             (r#"{"name":"x","plugin":"A b"}"#, "plugin: plugin name"),

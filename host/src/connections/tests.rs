@@ -52,7 +52,12 @@ fn identity(user: &str) -> Arc<Identity> {
 }
 
 fn connect(table: &Connections, user: &str, now: Instant) -> Arc<Connection> {
-    let connection = table.create(Namespace::new("/").unwrap(), Arc::new(Nowhere), now);
+    let connection = table.create(
+        Namespace::new("/").unwrap(),
+        Arc::new(Nowhere),
+        Arc::default(),
+        now,
+    );
     table.identify(&connection, identity(user), now);
     assert!(table.insert(&connection));
     connection

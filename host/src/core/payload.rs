@@ -10,9 +10,15 @@ use serde_json::Value;
 /// Why arguments are refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidArgs {
-    /// Not JSON, or nested deeper than 127 levels.
+    /// Not JSON.
     #[error("the arguments are not valid JSON: {0}")]
     Json(String),
+    /// Nested deeper than some readers can read.
+    #[error("the arguments are nested deeper than {0} levels")]
+    TooDeep(usize),
+    /// A number that some readers cannot read.
+    #[error("the arguments have a number beyond what 64 bits of floating point hold")]
+    Number,
     /// JSON, but not an array.
     #[error("the arguments are not a JSON array")]
     NotAnArray,
@@ -69,11 +75,22 @@ pub fn join_packet(name: &str, args: &str) -> String {
     text
 }
 
-/// Checks that a text is a JSON array whose placeholders and `attachments` match one to one.
+/// How deep what comes in may be nested, its array included. Less than [`OUTGOING_DEPTH`], so that a
+/// plugin can put what came in into something of its own.
+pub const INCOMING_DEPTH: usize = 64;
+
+/// How deep what goes out may be nested. What is deeper, readers of JSON refuse, and stock clients
+/// close the connection over it.
+pub const OUTGOING_DEPTH: usize = 120;
+
+/// Checks that a text is a JSON array whose placeholders and `attachments` match one to one, and that
+/// every reader of JSON can read it. What passes on the way in passes on the way out too, wherever in
+/// an answer or an emission it stands: else a client could make a plugin's replies invalid.
 ///
 /// # Errors
 /// When it is not.
-pub fn check_args(args: &str, attachments: usize) -> Result<(), InvalidArgs> {
+pub fn check_args(args: &str, attachments: usize, depth: usize) -> Result<(), InvalidArgs> {
+    check_shape(args.as_bytes(), depth)?;
     if !args.trim_start().starts_with('[') {
         return Err(InvalidArgs::NotAnArray);
     }
@@ -92,6 +109,63 @@ pub fn check_args(args: &str, attachments: usize) -> Result<(), InvalidArgs> {
         ))),
         None => Ok(()),
     }
+}
+
+/// Checks how deep a text is nested, and the size of its numbers. The text need not be JSON.
+fn check_shape(text: &[u8], max_depth: usize) -> Result<(), InvalidArgs> {
+    let mut depth = 0_usize;
+    let mut rest = text;
+    while let [first, after @ ..] = rest {
+        rest = match first {
+            b'"' => behind_string(after),
+            b'[' | b'{' => {
+                depth += 1;
+                if depth > max_depth {
+                    return Err(InvalidArgs::TooDeep(max_depth));
+                }
+                after
+            }
+            b']' | b'}' => {
+                depth = depth.saturating_sub(1);
+                after
+            }
+            b'0'..=b'9' => {
+                let is_part = |b: &u8| matches!(b, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-');
+                let end = rest.iter().position(|b| !is_part(b)).unwrap_or(rest.len());
+                let (number, after) = rest.split_at(end);
+                if !is_finite(number) {
+                    return Err(InvalidArgs::Number);
+                }
+                after
+            }
+            _ => after,
+        };
+    }
+    Ok(())
+}
+
+/// Returns what follows the end of a string.
+fn behind_string(mut text: &[u8]) -> &[u8] {
+    while let Some(place) = memchr::memchr2(b'"', b'\\', text) {
+        let is_end = text.get(place) == Some(&b'"');
+        text = text
+            .get(place + 1 + usize::from(!is_end)..)
+            .unwrap_or_default();
+        if is_end {
+            return text;
+        }
+    }
+    &[]
+}
+
+fn is_finite(number: &[u8]) -> bool {
+    // The largest number has 309 digits.
+    let harmless = number.len() < 300 && memchr::memchr2(b'e', b'E', number).is_none();
+    harmless
+        || std::str::from_utf8(number)
+            .ok()
+            .and_then(|number| number.parse::<f64>().ok())
+            .is_none_or(f64::is_finite)
 }
 
 /// Stops at two rare bytes only. A key can be written with escapes, so a backslash-u makes a text
@@ -163,7 +237,7 @@ mod tests {
     #[test]
     fn stray_placeholders_are_refused() {
         let one = r#"[{"_placeholder":true,"num":0}]"#;
-        assert_eq!(check_args(one, 1), Ok(()));
+        assert_eq!(check_args(one, 1, OUTGOING_DEPTH), Ok(()));
         for (args, attachments) in [
             (one, 0),
             (one, 2),
@@ -180,21 +254,54 @@ mod tests {
         ] {
             assert!(
                 matches!(
-                    check_args(args, attachments),
+                    check_args(args, attachments, OUTGOING_DEPTH),
                     Err(InvalidArgs::Placeholders(_))
                 ),
                 "{args}"
             );
         }
-        assert_eq!(check_args(r#"[{"_placeholder":false,"num":9}]"#, 0), Ok(()));
+        assert_eq!(
+            check_args(r#"[{"_placeholder":false,"num":9}]"#, 0, OUTGOING_DEPTH),
+            Ok(())
+        );
     }
 
     #[test]
     fn only_arrays_of_json_pass() {
         for bad in ["", "{}", "[", "[1,]", "[1]x", "[nul]", &"[".repeat(500)] {
-            assert!(check_args(bad, 0).is_err(), "{bad}");
+            assert!(check_args(bad, 0, OUTGOING_DEPTH).is_err(), "{bad}");
         }
-        assert_eq!(check_args(r#"["ü\n", -1.5e3, null]"#, 0), Ok(()));
+        assert_eq!(
+            check_args(r#"["ü\n", -1.5e3, null]"#, 0, OUTGOING_DEPTH),
+            Ok(())
+        );
+    }
+
+    #[test]
+    fn what_some_readers_cannot_read_is_refused_whatever_stands_beside_it() {
+        let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+        for beside in ["", r#""_placeholder","#, r#""\u0041","#] {
+            for (value, refusal) in [
+                ("1e999".to_owned(), Some(InvalidArgs::Number)),
+                ("-1E+400".to_owned(), Some(InvalidArgs::Number)),
+                ("9".repeat(400), Some(InvalidArgs::Number)),
+                ("1e308".to_owned(), None),
+                ("1e-999".to_owned(), None),
+                (r#""1e999[[[\"[[[""#.to_owned(), None),
+                (nested(INCOMING_DEPTH - 1), None),
+                (
+                    nested(INCOMING_DEPTH),
+                    Some(InvalidArgs::TooDeep(INCOMING_DEPTH)),
+                ),
+                (nested(400_000), Some(InvalidArgs::TooDeep(INCOMING_DEPTH))),
+            ] {
+                let args = format!("[{beside}{value}]");
+                let checked = check_args(&args, 0, INCOMING_DEPTH);
+                assert_eq!(checked.err(), refusal, "{beside} {}", value.len());
+            }
+        }
+        let wrapped = format!(r#"[{{"a":{{"b":{}}}}}]"#, nested(INCOMING_DEPTH - 1));
+        assert_eq!(check_args(&wrapped, 0, OUTGOING_DEPTH), Ok(()));
     }
 
     /// Texts that are nearly packets: pieces that mean something, in any order.
@@ -245,7 +352,7 @@ mod tests {
         fn what_passes_is_a_packet_to_every_reader(packet in nearly_a_packet()) {
             let Ok((name, args)) = split_packet(&packet) else { return Ok(()) };
             let Ok(name) = crate::core::names::EventName::new(name) else { return Ok(()) };
-            if check_args(&args, 0).is_err() {
+            if check_args(&args, 0, OUTGOING_DEPTH).is_err() {
                 return Ok(());
             }
             let whole: Vec<Value> = serde_json::from_str(&packet).unwrap();

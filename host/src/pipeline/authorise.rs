@@ -148,7 +148,7 @@ impl Pipeline {
     }
 
     fn end(&self, connection: &Arc<Connection>, why: &str) {
-        if connection.begin_closing() {
+        if connection.begin_ending() {
             tracing::debug!(connection = %connection.id, why, "ending a connection");
             connection.outbound.disconnect();
         }

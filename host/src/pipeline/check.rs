@@ -174,7 +174,7 @@ impl Checker<'_> {
             return Err(format!("the token of `{name}` is longer than 128 bytes"));
         }
         let attachments = self.attachments(emission.attachments)?;
-        payload::check_args(&emission.args, attachments.len())
+        payload::check_args(&emission.args, attachments.len(), payload::OUTGOING_DEPTH)
             .map_err(|error| format!("emission `{name}`: {error}"))?;
         let all = |targets: &[Target]| {
             targets
@@ -208,7 +208,7 @@ impl Checker<'_> {
 
     fn answer(&self, answer: Answer) -> Result<CheckedAnswer, String> {
         let attachments = self.attachments(answer.attachments)?;
-        payload::check_args(&answer.args, attachments.len())
+        payload::check_args(&answer.args, attachments.len(), payload::OUTGOING_DEPTH)
             .map_err(|error| format!("acknowledgement: {error}"))?;
         Ok(CheckedAnswer {
             args: answer.args,

@@ -133,7 +133,7 @@ impl Executor {
     /// Closes a connection whose client does not read.
     pub fn close_slow(&self, connection: &Arc<Connection>) {
         count(&self.metrics.frames_lost, "full");
-        if connection.begin_closing() {
+        if connection.begin_ending() {
             tracing::warn!(connection = %connection.id, "closing a connection that does not read what it is sent");
             connection
                 .outbound

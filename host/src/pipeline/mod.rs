@@ -212,7 +212,7 @@ impl Pipeline {
         let name = message.name.as_str();
         OwedAnswer::new(&self.executor, connection, name, message.ack).answer(Err(failure));
         if connection.count_refusal() > self.connections.limits().refusals
-            && connection.begin_closing()
+            && connection.begin_ending()
         {
             tracing::warn!(connection = %connection.id, "closing a connection that goes on sending too much");
             connection.outbound.close_transport(CloseReason::Flooding);
@@ -332,6 +332,9 @@ impl Pipeline {
     }
 
     async fn handle_message(self: &Arc<Self>, connection: &Arc<Connection>, message: Message) {
+        if connection.is_deaf() {
+            return;
+        }
         if message.name.as_str() == AUTH_EVENT {
             if self.authenticate(connection, message).await {
                 self.handle_notices(connection, [(Notice::Connected, Vec::new())], 0)
@@ -533,6 +536,11 @@ fn bad_reply(plugin: &Arc<dyn Plugin>, event: &Event, why: String) -> Failure {
 
 fn log_failed_call(plugin: &Arc<dyn Plugin>, event: &Event, error: &CallError) {
     let info = plugin.info();
+    if let CallError::Quarantined { .. } = error {
+        // That it is was said when it began, and is counted.
+        tracing::debug!(plugin = %info.name(), event = event.trigger.name(), %error, "an event was not handed over");
+        return;
+    }
     tracing::warn!(
         plugin = %info.name(),
         version = info.manifest.version,

@@ -19,7 +19,7 @@ use crate::{
     ports::{PluginInfo, RoomsView, StateVersions},
 };
 use sha2::{Digest, Sha256};
-use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, io::Read, path::Path, sync::Arc, time::Duration};
 use wasmtime::{
     Engine,
     component::{Component, HasSelf, Linker},
@@ -194,12 +194,25 @@ impl Loader {
     /// # Errors
     /// When it cannot be read, or is too large.
     pub fn read(&self, path: &Path) -> Result<Vec<u8>, LoadError> {
-        let bytes = std::fs::metadata(path)?.len();
         let limit = self.config.max_file_bytes;
-        if bytes > limit {
-            return Err(LoadError::TooLarge { bytes, limit });
+        // Asked before it is opened: opening a pipe would wait for its other end.
+        let about = std::fs::metadata(path)?;
+        if !about.is_file() {
+            let kind = std::io::ErrorKind::InvalidInput;
+            return Err(std::io::Error::new(kind, "not a regular file").into());
         }
-        Ok(std::fs::read(path)?)
+        // It may grow while it is read.
+        let mut bytes = Vec::new();
+        let file = std::fs::File::open(path)?;
+        file.take(limit + 1).read_to_end(&mut bytes)?;
+        let length = about.len().max(bytes.len() as u64);
+        if length > limit {
+            return Err(LoadError::TooLarge {
+                bytes: length,
+                limit,
+            });
+        }
+        Ok(bytes)
     }
 
     /// Returns a generation that can be published, as far as the file itself is concerned.

@@ -21,7 +21,10 @@ use std::{
     fs,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant, SystemTime},
 };
 use tokio::sync::{Notify, RwLock};
@@ -77,6 +80,8 @@ pub(super) struct Folder {
     /// One at a time looks at the folder.
     seen: tokio::sync::Mutex<BTreeMap<PathBuf, Seen>>,
     look: Arc<Notify>,
+    /// Whether the folder could not be read when it was last looked at.
+    unreadable: AtomicBool,
     metrics: Arc<Metrics>,
 }
 
@@ -95,6 +100,7 @@ impl Folder {
             configs: RwLock::new(configs),
             seen: tokio::sync::Mutex::default(),
             look: Arc::new(Notify::new()),
+            unreadable: AtomicBool::new(false),
             metrics,
         }
     }
@@ -128,7 +134,22 @@ impl Folder {
     /// Looks once; returns whether there is something to look at again soon.
     pub(super) async fn scan(&self) -> bool {
         let mut seen = self.seen.lock().await;
-        let files = self.files();
+        // A folder that cannot be read says nothing about its files.
+        let files = match self.files() {
+            Ok(files) => files,
+            Err(error) => {
+                if !self.unreadable.swap(true, Ordering::Relaxed) {
+                    tracing::error!(
+                        folder = %self.path.display(), %error,
+                        "the folder of plugins cannot be read; those that are loaded serve on"
+                    );
+                }
+                return false;
+            }
+        };
+        if self.unreadable.swap(false, Ordering::Relaxed) {
+            tracing::info!(folder = %self.path.display(), "the folder of plugins can be read again");
+        }
         let mut again = false;
         for path in &files {
             let Some(stamp) = Stamp::of(path) else {
@@ -180,12 +201,11 @@ impl Folder {
         again
     }
 
-    fn files(&self) -> Vec<PathBuf> {
-        let Ok(entries) = fs::read_dir(&self.path) else {
-            return Vec::new();
-        };
-        let mut files: Vec<PathBuf> = entries
-            .filter_map(|entry| Some(entry.ok()?.path()))
+    fn files(&self) -> std::io::Result<Vec<PathBuf>> {
+        let mut files = fs::read_dir(&self.path)?
+            .map(|entry| Ok(entry?.path()))
+            .collect::<std::io::Result<Vec<PathBuf>>>()?
+            .into_iter()
             .filter(|path| {
                 let hidden = path
                     .file_name()
@@ -195,9 +215,9 @@ impl Folder {
                         .extension()
                         .is_some_and(|extension| extension == "wasm")
             })
-            .collect();
+            .collect::<Vec<_>>();
         files.sort();
-        files
+        Ok(files)
     }
 
     /// Loads a file and puts it in force, or says why not.
@@ -255,9 +275,9 @@ impl Folder {
         let serving = self.registry.lock().of_file(path);
         let name = serving.as_ref().map_or_else(
             || {
-                path.file_stem()
-                    .map(|stem| stem.to_string_lossy().into_owned())
-                    .unwrap_or_default()
+                // It becomes the label of a metric, which cannot have every character.
+                let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+                stem.chars().filter(|c| !c.is_control()).collect()
             },
             |name| name.as_str().to_owned(),
         );

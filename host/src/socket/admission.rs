@@ -105,45 +105,49 @@ impl Admission {
     }
 }
 
+/// Refused tokens so far of the session that a request opens.
+#[derive(Debug, Clone, Default)]
+pub(super) struct RefusedTokens(pub(super) Arc<AtomicU32>);
+
 /// Lets a request through: one that opens a session only if its address has not opened too many.
 pub(super) async fn admit(
     State(admission): State<Admission>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
     if !request.uri().path().starts_with(&admission.0.path) {
         return next.run(request).await;
     }
-    let mut session = None;
-    let mut websocket = false;
-    for (key, value) in form_urlencoded::parse(request.uri().query().unwrap_or("").as_bytes()) {
-        match &*key {
-            "sid" => session = Some(value.into_owned()),
-            "transport" => websocket = value == "websocket",
-            _ => {}
+    let Some(session) = session_of(request.uri().query().unwrap_or("")) else {
+        let refused = request.method() != Method::OPTIONS
+            && admission
+                .address(&request)
+                .is_some_and(|address| !admission.take(address, Instant::now()));
+        if refused {
+            count(&admission.0.metrics.refused, "RATE_LIMITED");
+            let headers = [(header::RETRY_AFTER, HeaderValue::from_static("1"))];
+            let text = "RATE_LIMITED: too many connection attempts from this address";
+            return (StatusCode::TOO_MANY_REQUESTS, headers, text).into_response();
         }
+        request.extensions_mut().insert(RefusedTokens::default());
+        return next.run(request).await;
+    };
+    let session = session.to_owned();
+    let switch = request.extensions().get::<Arc<Switch>>().cloned();
+    let response = next.run(request).await;
+    // Anybody may ask; only the stream that became the session's is remembered as its.
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS
+        && let Some(switch) = switch
+    {
+        admission.0.transports.upgraded(&session, &switch);
     }
-    match session {
-        None => {
-            let refused = request.method() != Method::OPTIONS
-                && admission
-                    .address(&request)
-                    .is_some_and(|address| !admission.take(address, Instant::now()));
-            if refused {
-                count(&admission.0.metrics.refused, "RATE_LIMITED");
-                let headers = [(header::RETRY_AFTER, HeaderValue::from_static("1"))];
-                let text = "RATE_LIMITED: too many connection attempts from this address";
-                return (StatusCode::TOO_MANY_REQUESTS, headers, text).into_response();
-            }
-        }
-        Some(session) if websocket => {
-            if let Some(switch) = request.extensions().get::<Arc<Switch>>() {
-                admission.0.transports.upgrading(&session, switch);
-            }
-        }
-        Some(_) => {}
-    }
-    next.run(request).await
+    response
+}
+
+/// Returns the session that a query names, exactly as the Engine.IO server reads it: what that takes
+/// for a new session must not pass as a known one here.
+fn session_of(query: &str) -> Option<&str> {
+    query.split('&').find_map(|part| part.strip_prefix("sid="))
 }
 
 /// Returns the answer to browsers that ask from which pages the host may be used: those configured,
@@ -166,4 +170,24 @@ pub(super) fn cors(config: &SocketConfig) -> CorsLayer {
         .allow_credentials(true)
         .allow_methods([Method::GET, Method::POST])
         .allow_headers(AllowHeaders::mirror_request())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_is_only_what_the_server_takes_for_one() {
+        for (query, session) in [
+            ("EIO=4&transport=polling&sid=abc", Some("abc")),
+            ("sid=&EIO=4", Some("")),
+            ("EIO=4&%73id=abc", None),
+            ("EIO=4&s%69d=abc", None),
+            ("EIO=4&sid", None),
+            ("EIO=4&xsid=abc", None),
+            ("", None),
+        ] {
+            assert_eq!(session_of(query), session, "{query}");
+        }
+    }
 }

@@ -7,6 +7,7 @@
 use super::{
     Edge,
     adapter::HostAdapter,
+    admission::RefusedTokens,
     inbound::Inbound,
     outbound::{Line, SocketOutbound},
 };
@@ -23,7 +24,13 @@ use socketioxide::{
     handler::ConnectHandler,
     socket::DisconnectReason,
 };
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Instant,
+};
 
 /// A connection that the client has not been told of yet; kept by the socket until it is.
 #[derive(Clone)]
@@ -85,10 +92,12 @@ impl Edge {
             transports: self.transports.clone(),
             metrics: self.metrics.clone(),
         };
-        let connection =
-            self.pipeline
-                .connections
-                .create(namespace.clone(), Arc::new(outbound), Instant::now());
+        let connection = self.pipeline.connections.create(
+            namespace.clone(),
+            Arc::new(outbound),
+            refused_tokens(socket),
+            Instant::now(),
+        );
         socket.on_fallback(Inbound {
             pipeline: self.pipeline.clone(),
             connection: Arc::downgrade(&connection),
@@ -155,7 +164,15 @@ impl Edge {
                 .then(|| token.trim().to_owned())
         };
         if let Some(token) = in_auth.or_else(|| asked("token")).or_else(bearer) {
-            return self.pipeline.authenticator.verify(&token).await.map(Some);
+            let refused_tokens = refused_tokens(socket);
+            if refused_tokens.load(Ordering::Relaxed) >= self.pipeline.token_times.attempts {
+                return Err(too_many_refused());
+            }
+            let verified = self.pipeline.authenticator.verify(&token).await;
+            if verified.is_err() {
+                refused_tokens.fetch_add(1, Ordering::Relaxed);
+            }
+            return verified.map(Some);
         }
         if let Some(username) = asked("username") {
             let request = GuestRequest {
@@ -167,12 +184,30 @@ impl Edge {
             }
         }
         if self.late_authentication {
+            let refused = refused_tokens(socket).load(Ordering::Relaxed);
+            if refused >= self.pipeline.token_times.attempts {
+                return Err(too_many_refused());
+            }
             return Ok(None);
         }
         Err(Refused {
             code: Code::NotAuthenticated,
             message: "connect with a token".to_owned(),
         })
+    }
+}
+
+/// Returns the count of refused tokens of the transport under a socket: a client that asks to be
+/// connected again does not begin anew.
+fn refused_tokens(socket: &SocketRef<HostAdapter>) -> Arc<AtomicU32> {
+    let counted = socket.req_parts().extensions.get::<RefusedTokens>();
+    counted.cloned().unwrap_or_default().0
+}
+
+fn too_many_refused() -> Refused {
+    Refused {
+        code: Code::AuthFailed,
+        message: "too many refused tokens on this transport".to_owned(),
     }
 }
 

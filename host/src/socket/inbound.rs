@@ -81,7 +81,7 @@ impl Inbound {
         let (name, args) =
             payload::split_packet(packet).map_err(|error| invalid(error.to_string()))?;
         let name = EventName::new(name).map_err(|error| invalid(error.to_string()))?;
-        payload::check_args(&args, attachments.len())
+        payload::check_args(&args, attachments.len(), payload::INCOMING_DEPTH)
             .map_err(|error| invalid(error.to_string()))?;
         Ok((name, args))
     }

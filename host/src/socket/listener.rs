@@ -87,7 +87,7 @@ impl Drop for Switch {
         if let Some((transports, session)) = self.session.get()
             && let Some(transports) = transports.upgrade()
         {
-            transports.upgraded.remove(session);
+            transports.streams.remove(session);
         }
     }
 }
@@ -165,7 +165,7 @@ impl AsyncWrite for SwitchedStream {
 #[derive(Debug)]
 pub(super) struct Transports {
     /// The streams that polling sessions were upgraded on, by Engine.IO session id.
-    upgraded: DashMap<String, Weak<Switch>>,
+    streams: DashMap<String, Weak<Switch>>,
     /// The path that Socket.IO is served under.
     path: String,
     /// The service itself, for requests of the host's own.
@@ -175,17 +175,17 @@ pub(super) struct Transports {
 impl Transports {
     pub(super) fn new(path: &str) -> Arc<Self> {
         Arc::new(Self {
-            upgraded: DashMap::new(),
+            streams: DashMap::new(),
             path: path.to_owned(),
             router: OnceLock::new(),
         })
     }
 
-    /// Remembers the stream on which a session asks to be upgraded to a WebSocket.
-    pub(super) fn upgrading(self: &Arc<Self>, session: &str, switch: &Arc<Switch>) {
+    /// Remembers the stream on which a session was upgraded to a WebSocket.
+    pub(super) fn upgraded(self: &Arc<Self>, session: &str, switch: &Arc<Switch>) {
         let owner = (Arc::downgrade(self), session.to_owned());
         if switch.session.set(owner).is_ok() {
-            self.upgraded
+            self.streams
                 .insert(session.to_owned(), Arc::downgrade(switch));
         }
     }
@@ -196,10 +196,7 @@ impl Transports {
         if socket.transport_type() == TransportType::Polling {
             return self.close_polling(session);
         }
-        let upgraded = self
-            .upgraded
-            .get(&session)
-            .and_then(|entry| entry.upgrade());
+        let upgraded = self.streams.get(&session).and_then(|entry| entry.upgrade());
         let switch =
             upgraded.or_else(|| socket.req_parts().extensions.get::<Arc<Switch>>().cloned());
         let Some(switch) = switch else {
@@ -263,16 +260,22 @@ pub async fn serve(
 ) {
     let open = Arc::new(AtomicUsize::new(0));
     let mut full = false;
+    let mut failing = false;
     loop {
         let accepted = tokio::select! {
             () = stopping.cancelled() => return,
             accepted = listener.accept() => accepted,
         };
         let (stream, address) = match accepted {
-            Ok(accepted) => accepted,
+            Ok(accepted) => {
+                failing = false;
+                accepted
+            }
             Err(error) => {
                 // Out of file descriptors, most likely; a pause keeps this from being a busy loop.
-                tracing::warn!(%error, "a connection could not be accepted");
+                if !std::mem::replace(&mut failing, true) {
+                    tracing::warn!(%error, "connections cannot be accepted; trying on");
+                }
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             }

@@ -90,7 +90,11 @@ impl Outbound for SocketOutbound {
             match answers.next().await {
                 Some((_, Ok(Value::Str(args, attachments)))) => {
                     let attachments = Vec::from(attachments.unwrap_or_default());
-                    match payload::check_args(args.as_str(), attachments.len()) {
+                    match payload::check_args(
+                        args.as_str(),
+                        attachments.len(),
+                        payload::INCOMING_DEPTH,
+                    ) {
                         Ok(()) => Ok((args.as_str().to_owned(), attachments)),
                         Err(_) => Err("invalid"),
                     }
