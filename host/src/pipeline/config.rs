@@ -19,7 +19,7 @@ pub struct LimitsConfig {
     pub mailbox: usize,
     /// Bytes of events of one connection that may wait.
     pub mailbox_bytes: usize,
-    /// Refused events in a row after which a connection is closed.
+    /// How many more events may be refused than taken before a connection is closed.
     pub refusals: u32,
     /// Rooms of one connection, not counting its user's.
     pub rooms_per_connection: usize,

@@ -15,18 +15,19 @@ use crate::{
     connections::Connection,
     core::{code::Code, event::Identity, names::Namespace},
     metrics::count,
+    pipeline::Pipeline,
     ports::{GuestRequest, Refused},
 };
 use parking_lot::Mutex;
 use serde_json::Value;
 use socketioxide::{
     extract::{SocketRef, TryData},
-    handler::ConnectHandler,
-    socket::DisconnectReason,
+    handler::{ConnectHandler, DisconnectHandler},
+    socket::{DisconnectReason, Socket},
 };
 use std::{
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicU32, Ordering},
     },
     time::Instant,
@@ -38,6 +39,33 @@ struct Established(Arc<Mutex<Option<Pending>>>);
 
 /// The connection, and whose it is if that is known.
 type Pending = (Arc<Connection>, Option<Identity>);
+
+/// Takes the end of one socket. `socketioxide` runs ordinary handlers in a task, and lets the socket
+/// leave the namespace after it; a client that comes back at once would meet itself and get no
+/// answer. This one lets it leave first, and only queues.
+struct Ended {
+    pipeline: Arc<Pipeline>,
+    connection: Weak<Connection>,
+}
+
+/// Marks the implementation of `DisconnectHandler` among those for closures.
+struct AtOnce;
+
+impl DisconnectHandler<HostAdapter, AtOnce> for Ended {
+    fn call_with_defer(
+        &self,
+        socket: Arc<Socket<HostAdapter>>,
+        reason: DisconnectReason,
+        leave: fn(Arc<Socket<HostAdapter>>),
+    ) {
+        leave(socket);
+        if let Some(connection) = self.connection.upgrade() {
+            let word = word_for(reason);
+            count(&self.pipeline.executor.metrics.disconnects, word);
+            self.pipeline.close(&connection, word);
+        }
+    }
+}
 
 impl Edge {
     /// Serves a namespace.
@@ -104,13 +132,9 @@ impl Edge {
             line,
             max_message_bytes: self.max_message_bytes,
         });
-        let (pipeline, ended) = (self.pipeline.clone(), Arc::downgrade(&connection));
-        socket.on_disconnect(move |reason: DisconnectReason| {
-            if let Some(connection) = ended.upgrade() {
-                count(&pipeline.executor.metrics.disconnects, word_for(reason));
-                pipeline.close(&connection, word_for(reason));
-            }
-            std::future::ready(())
+        socket.on_disconnect(Ended {
+            pipeline: self.pipeline.clone(),
+            connection: Arc::downgrade(&connection),
         });
         socket
             .extensions

@@ -1,0 +1,124 @@
+// What clients do that stock clients never would: none of it may harm others, or get around a limit.
+
+import assert from "node:assert/strict";
+import { renameSync } from "node:fs";
+import net from "node:net";
+import { connect } from "./harness/clients.mjs";
+import { waitFor } from "./harness/deadline.mjs";
+import { frames } from "./harness/frames.mjs";
+import { scenario, startHost } from "./harness/scenario.mjs";
+import { mint } from "./harness/tokens.mjs";
+
+async function metric(host, line) {
+  const text = await (await fetch(`${host.url}/metrics`)).text();
+  return Number(text.match(new RegExp(`^${line} (\\d+)`, "m"))?.[1] ?? 0);
+}
+
+scenario("who goes on flooding is closed, also from a transport that another stream claims to be", async () => {
+  const host = await startHost({ plugins: ["probe"], eventsPerSecond: 50, burst: 50, refusals: 200 });
+  const client = frames(host, "websocket");
+  const { sid } = JSON.parse((await client.next((frame) => frame.startsWith?.("0{"))).slice(1));
+  await client.send(`40${JSON.stringify({ token: mint({ userId: "flood" }) })}`);
+  await client.text('42["session"');
+
+  // Another stream names the session, and asks for an upgrade that it does not get.
+  const { hostname, port } = new URL(host.url);
+  const other = net.connect(Number(port), hostname);
+  other.on("error", () => {});
+  const answered = new Promise((resolve) => other.once("data", (data) => resolve(String(data))));
+  other.write(`GET /socket.io/?EIO=4&transport=websocket&sid=${sid} HTTP/1.1\r\nHost: ${hostname}\r\n\r\n`);
+  assert.match(await answered, /^HTTP\/1\.1 4\d\d/);
+
+  let sent = 0;
+  await waitFor(async () => {
+    for (let n = 0; n < 20 && !client.closed; n += 1, sent += 1) await client.send('42["probe:echo",1]');
+    return client.closed;
+  }, "the end of the flood", 15_000);
+  assert.ok(sent >= 200, `closed after ${sent} events`);
+  assert.equal(await metric(host, 'switchboard_disconnects_total\\{kind="flooding"\\}'), 1);
+  await waitFor(async () => (await metric(host, "switchboard_connections")) === 0, "the connection's end");
+  other.destroy();
+}, { timeout: 40_000 });
+
+scenario("what some readers of JSON cannot read is the sender's mistake, and no plugin's", async () => {
+  const host = await startHost({ plugins: ["rooms"], quarantineFaults: 5 });
+  const deep = `${"[".repeat(200)}${"]".repeat(200)}`;
+  for (const user of ["ann", "ben", "cay", "dan"]) {
+    const client = frames(host, "websocket");
+    await client.text("0");
+    // A name that makes every text with it suspect to a careless check.
+    await client.send(`40${JSON.stringify({ token: mint({ userId: user, username: "_placeholder\u0001" }) })}`);
+    await client.text('42["session"');
+    await client.send('420["room:join",{"roomId":"l"}]');
+    await client.text("430");
+    for (const [n, value] of ["1e999", deep, `"\\u0041",${deep}`].entries()) {
+      await client.send(`42${n + 1}["message",{"roomId":"l","content":"x","metadata":{"a":[${value}]}}]`);
+      assert.match(await client.text(`43${n + 1}[`), /INVALID_PAYLOAD/);
+    }
+    await client.send('429["message",{"roomId":"l","content":"x","metadata":{"a":[[[[1e3]]]]}}]');
+    assert.match(await client.text("439["), /"ok":true/);
+  }
+  assert.equal(await metric(host, 'switchboard_plugin_quarantined\\{plugin="rooms"\\}'), 0);
+});
+
+scenario("a session that is named in other letters is a new one, and counted", async () => {
+  const host = await startHost({ plugins: [], handshakesPerSecond: 1, handshakeBurst: 5 });
+  const statuses = [];
+  for (const spelt of ["%73id=x", "s%69d=x", "sid", "SID=x", "xsid=x", "%73id=x", "sid", "SID=x", "xsid=x"]) {
+    const response = await fetch(`${host.url}/socket.io/?EIO=4&transport=polling&${spelt}`);
+    await response.text();
+    statuses.push(response.status);
+  }
+  assert.ok(statuses.filter((status) => status === 429).length >= 3, String(statuses));
+});
+
+scenario("refused tokens are counted by the transport, however often it asks to be connected", async () => {
+  const host = await startHost({ plugins: ["probe"] });
+  const client = frames(host, "websocket");
+  await client.text("0");
+  let judged = 0;
+  for (let round = 0; round < 6 && !client.closed; round += 1) {
+    await client.send("40");
+    const opened = await client.next((frame) => /^4[04]|^1/.test(frame), "an answer to CONNECT");
+    if (!opened.startsWith("40")) break;
+    // The client leaves before it is made to, and comes again.
+    for (let n = 0; n < 2; n += 1) {
+      await client.send('427["auth","not.a.token"]');
+      const answer = await client.next((frame) => /^437\[|^41|^1/.test(frame), "an answer");
+      if (!answer.startsWith("437[")) break;
+      assert.match(answer, /AUTH_FAILED/);
+      judged += 1;
+    }
+    if (judged < 3) await client.send("41");
+  }
+  assert.equal(judged, 3, "tokens that were judged on one transport");
+});
+
+scenario("a folder that cannot be read unloads nothing", async () => {
+  const host = await startHost({ plugins: ["probe"] });
+  const client = await connect(host, "ann");
+  renameSync(host.pluginsDirectory, host.file("elsewhere"));
+  await waitFor(() => /the folder of plugins cannot be read/.test(host.log()), "a word about it", 10_000);
+  await client.must("probe:echo", "still");
+  renameSync(host.file("elsewhere"), host.pluginsDirectory);
+  await waitFor(() => /can be read again/.test(host.log()), "a word about it", 10_000);
+  await client.must("probe:echo", "again");
+});
+
+scenario("a namespace that is left and entered again at once is always answered", async () => {
+  const host = await startHost({ plugins: ["probe"] });
+  for (const transport of ["websocket", "polling"]) {
+    const client = frames(host, transport);
+    await client.text("0");
+    const connect = `40${JSON.stringify({ token: mint({ userId: "restless" }) })}`;
+    await client.send(connect);
+    await client.text('42["session"');
+    for (let round = 0; round < 100; round += 1) {
+      await client.send("41", connect);
+      await client.text('42["session"');
+    }
+    await client.send('427["probe:echo",1]');
+    await client.text("437[");
+    client.close();
+  }
+});
