@@ -181,7 +181,6 @@ async fn pipeline(handle: tokio::runtime::Handle, isolation: Isolation, packet: 
         Namespace::root(),
         Arc::new(Out(counted.clone())),
         Arc::default(),
-        Instant::now(),
     );
     let user = UserId::new("bench").unwrap();
     pipeline.open(
@@ -191,13 +190,16 @@ async fn pipeline(handle: tokio::runtime::Handle, isolation: Isolation, packet: 
     let mut times = Vec::with_capacity(EVENTS);
     for number in 0..EVENTS + 500 {
         let start = Instant::now();
+        let slot: Box<dyn Acknowledge> = Box::new(Slot(counted.clone()));
+        let name = || unreachable!("nothing is refused");
+        let ack = pipeline.take_rate(&connection, name, Some(slot)).unwrap();
         let (name, args) = payload::split_packet(packet).unwrap();
         payload::check_args(&args, 0, payload::INCOMING_DEPTH).unwrap();
         let message = Message {
             name: EventName::new(name).unwrap(),
             args,
             attachments: Vec::new(),
-            ack: Some(Box::new(Slot(counted.clone()))),
+            ack,
             at_ms: now_ms(),
         };
         pipeline.accept(&connection, message);

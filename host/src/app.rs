@@ -48,6 +48,7 @@ pub struct App {
     edge: Arc<Edge>,
     plugins: Arc<Runtime>,
     streams: TaskTracker,
+    served: Vec<Namespace>,
     drain_timeout: Duration,
 }
 
@@ -76,7 +77,7 @@ impl App {
             })?;
         let metrics = Arc::new(Metrics::default());
         let store = Arc::new(MemoryStore::default());
-        let pipeline = build_pipeline(&config, metrics.clone(), store.clone(), guests)?;
+        let pipeline = build_pipeline(&config, metrics.clone(), store.clone(), guests.clone())?;
         let rooms = Arc::new(RoomsOfNode {
             connections: pipeline.connections.clone(),
             rooms: pipeline.executor.rooms.clone(),
@@ -88,6 +89,7 @@ impl App {
             rooms,
             store,
             metrics,
+            &guests,
             Box::new(move |plugins| routes.publish(plugins)),
         )
         .await
@@ -128,6 +130,7 @@ impl App {
             edge,
             plugins,
             streams,
+            served: namespaces(&config),
             drain_timeout: config.server.drain_timeout,
         })
     }
@@ -139,7 +142,19 @@ impl App {
     }
 
     /// Takes other settings of single plugins: a swap of each like any other.
-    pub async fn configure_plugins(&self, configs: PluginConfigs) {
+    pub async fn configure_plugins(&self, mut configs: PluginConfigs) {
+        // Clients could not reach a namespace that was not served from the start.
+        for (name, config) in &mut configs {
+            if !self.served.contains(&config.namespace) {
+                tracing::error!(
+                    plugin = %name, namespace = %config.namespace,
+                    "plugin.{name}.namespace: another namespace takes a restart; the plugin stays where it is"
+                );
+                let plugin = self.pipeline.routes.snapshot();
+                let before = plugin.plugin(name).map(|plugin| &plugin.info().namespace);
+                config.namespace = before.cloned().unwrap_or_else(Namespace::root);
+            }
+        }
         self.plugins.configure(configs).await;
     }
 

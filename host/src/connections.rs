@@ -114,6 +114,58 @@ struct Mailbox {
     ended: bool,
 }
 
+/// What the connections of one client's transport share, so that leaving a namespace and entering it
+/// again does not begin anew.
+#[derive(Debug, Default)]
+pub struct Transport {
+    bucket: Mutex<Option<TokenBucket>>,
+    refused_tokens: AtomicU32,
+    namespaces: AtomicU32,
+}
+
+impl Transport {
+    /// Takes one event's worth, or that of one more namespace, of what the transport may send.
+    ///
+    /// # Errors
+    /// When it is used up: how long until it is not.
+    pub fn take_rate(&self, rate: Rate, now: Instant) -> Result<(), Duration> {
+        self.bucket
+            .lock()
+            .get_or_insert_with(|| TokenBucket::new(rate, now))
+            .take(now)
+    }
+
+    /// Counts a refused token; returns how many there were since the last one that was accepted.
+    pub fn refuse_token(&self) -> u32 {
+        self.refused_tokens.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Returns how many tokens were refused since the last one that was accepted.
+    pub fn refused_tokens(&self) -> u32 {
+        self.refused_tokens.load(Ordering::Relaxed)
+    }
+
+    /// Takes note that a token was accepted.
+    pub fn forgive_tokens(&self) {
+        self.refused_tokens.store(0, Ordering::Relaxed);
+    }
+
+    /// Counts a namespace that was entered.
+    pub fn enter(&self) {
+        self.namespaces.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Counts a namespace that was left; returns whether it was the last.
+    pub fn leave(&self) -> bool {
+        self.namespaces.fetch_sub(1, Ordering::AcqRel) == 1
+    }
+
+    /// Tells whether no namespace is entered.
+    pub fn is_unused(&self) -> bool {
+        self.namespaces.load(Ordering::Acquire) == 0
+    }
+}
+
 /// One connection of a client to one namespace.
 pub struct Connection {
     /// The host's id of it.
@@ -122,11 +174,11 @@ pub struct Connection {
     pub namespace: Namespace,
     /// How to reach the client.
     pub outbound: Arc<dyn Outbound>,
-    /// Refused tokens so far, on all connections of the same transport.
-    pub refused_tokens: Arc<AtomicU32>,
+    /// The transport that it shares with other namespaces.
+    pub transport: Arc<Transport>,
     identity: ArcSwapOption<Identity>,
     mailbox: Mutex<Mailbox>,
-    bucket: Mutex<TokenBucket>,
+    rate: Rate,
     user_bucket: Mutex<Option<Arc<Mutex<TokenBucket>>>>,
     refusals: AtomicU32,
     closing: AtomicBool,
@@ -178,7 +230,7 @@ impl Connection {
     /// # Errors
     /// When one of the two is used up: how long until it is not.
     pub fn take_rate(&self, now: Instant) -> Result<(), Duration> {
-        self.bucket.lock().take(now)?;
+        self.transport.take_rate(self.rate, now)?;
         match &*self.user_bucket.lock() {
             Some(bucket) => bucket.lock().take(now),
             None => Ok(()),
@@ -392,17 +444,16 @@ impl Connections {
         &self,
         namespace: Namespace,
         outbound: Arc<dyn Outbound>,
-        refused_tokens: Arc<AtomicU32>,
-        now: Instant,
+        transport: Arc<Transport>,
     ) -> Arc<Connection> {
         Arc::new(Connection {
             id: ConnectionId::fresh(),
             namespace: namespace.detached(),
             outbound,
-            refused_tokens,
+            transport,
             identity: ArcSwapOption::empty(),
             mailbox: Mutex::default(),
-            bucket: Mutex::new(TokenBucket::new(self.limits.per_connection, now)),
+            rate: self.limits.per_connection,
             user_bucket: Mutex::new(None),
             refusals: AtomicU32::new(0),
             closing: AtomicBool::new(false),

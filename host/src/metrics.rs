@@ -1,5 +1,6 @@
 //! What the host counts, for `/metrics` in Prometheus' text format. Names begin with `switchboard_`.
 
+use crate::core::code::Code;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{
@@ -157,16 +158,15 @@ impl Metrics {
 }
 
 impl Metrics {
-    /// Counts an event that was handled.
+    /// Counts an event that was handled; codes that are not the host's are counted together.
     pub fn count_event(&self, failure: Option<&str>) {
         match failure {
             None => self.events_ok.inc(),
-            Some(code) => self
-                .events
-                .get_or_create(&Of {
-                    kind: code.to_owned().into(),
-                })
-                .inc(),
+            Some(code) => {
+                // Plugins may make any code they like, even of what clients sent.
+                let known = Code::of(code).map_or("OTHER", Code::as_str);
+                self.events.get_or_create(&Of { kind: known.into() }).inc()
+            }
         };
     }
 }

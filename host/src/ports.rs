@@ -46,6 +46,8 @@ pub enum CloseReason {
     SlowConsumer,
     /// The client sends far more than the host takes.
     Flooding,
+    /// No namespace is entered on it any more.
+    Unused,
     /// The host shuts down.
     Draining,
 }
@@ -58,6 +60,7 @@ impl CloseReason {
             Self::Requested => "requested",
             Self::SlowConsumer => "slow-consumer",
             Self::Flooding => "flooding",
+            Self::Unused => "unused",
             Self::Draining => "draining",
         }
     }
@@ -72,7 +75,7 @@ pub trait Outbound: Send + Sync {
     fn emit(&self, frame: &Frame, volatile: bool) -> Result<(), SendError>;
 
     /// Queues a frame that asks for an acknowledgement, and returns what resolves to the JSON array and attachments
-    /// of the client's answer, or to `timeout` or `disconnected`.
+    /// of the client's answer, or to `timeout`, `disconnected`, `invalid`, or `full` when it was not queued.
     fn emit_with_ack(
         &self,
         frame: &Frame,

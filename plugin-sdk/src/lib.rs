@@ -24,7 +24,7 @@
 //! [dependencies]
 //! serde = { version = "1", features = ["derive"] }
 //! serde_json = "1"
-//! switchboard-plugin = "0.1"
+//! switchboard-plugin = { path = "../switchboard/plugin-sdk" }   # in a clone of the repository
 //! ```
 //!
 //! `src/lib.rs`, a poll that everybody in a room may vote in:

@@ -57,10 +57,9 @@ Build, then run the benchmarks.
 
 Usage: cargo xtask bench [FILTER]
 
-  FILTER    Only benchmarks whose target or file name contains FILTER
+  FILTER    Only benchmarks whose name contains FILTER
 
-Runs the bench targets of every crate, then tests/bench/*.mjs against the release
-build.
+Runs the bench targets of every crate.
 ";
 
 /// What the command line asks for.

@@ -1,13 +1,13 @@
-//! `cargo xtask bench`: the benchmarks of the crates, then those over real sockets.
+//! `cargo xtask bench`: the benchmarks of the crates.
 
 use anyhow::{Result, bail};
 
 use crate::arguments::BenchOptions;
-use crate::test::{files_ending, with_folders};
+use crate::test::with_folders;
 use crate::workspace::Workspace;
-use crate::{build, process, tools};
+use crate::{build, process};
 
-/// Builds the host and the plugins, and runs the benchmarks whose name contains the filter.
+/// Builds the plugins, and runs the benchmarks whose name contains the filter.
 ///
 /// # Errors
 ///
@@ -19,16 +19,13 @@ pub(crate) fn run(workspace: &Workspace, options: &BenchOptions) -> Result<()> {
             .as_deref()
             .is_none_or(|filter| name.contains(filter))
     };
-    let folder = workspace.root.join("tests");
-    let mut scripts = files_ending(&folder.join("bench"), ".mjs")?;
-    scripts.retain(|script| wanted(&script.to_string_lossy()));
     let targets: Vec<_> = workspace
         .packages
         .iter()
         .flat_map(|package| package.benches.iter().map(move |bench| (package, bench)))
         .filter(|(_, bench)| wanted(bench))
         .collect();
-    if targets.is_empty() && scripts.is_empty() {
+    if targets.is_empty() {
         bail!(
             "no benchmark's name contains `{}`",
             options.filter.as_deref().unwrap_or_default()
@@ -40,17 +37,6 @@ pub(crate) fn run(workspace: &Workspace, options: &BenchOptions) -> Result<()> {
     for (package, bench) in targets {
         let mut command = process::cargo(&workspace.root);
         command.args(["bench", "-p", &package.name, "--bench", bench]);
-        process::run(with_folders(&mut command, workspace))?;
-    }
-    if scripts.is_empty() {
-        return Ok(());
-    }
-    build::host(workspace)?;
-    tools::ensure_node(workspace)?;
-    tools::ensure_npm_packages(&folder)?;
-    for script in scripts {
-        let mut command = process::program("node", &folder);
-        command.arg(std::path::Path::new("bench").join(script));
         process::run(with_folders(&mut command, workspace))?;
     }
     Ok(())

@@ -56,7 +56,6 @@ fn connect(table: &Connections, user: &str, now: Instant) -> Arc<Connection> {
         Namespace::new("/").unwrap(),
         Arc::new(Nowhere),
         Arc::default(),
-        now,
     );
     table.identify(&connection, identity(user), now);
     assert!(table.insert(&connection));

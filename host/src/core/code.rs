@@ -37,6 +37,29 @@ pub enum Code {
 }
 
 impl Code {
+    const ALL: [Self; 14] = [
+        Self::AuthTimeout,
+        Self::AuthFailed,
+        Self::NotAuthenticated,
+        Self::TokenExpired,
+        Self::InvalidPayload,
+        Self::UnknownEvent,
+        Self::NotFound,
+        Self::Forbidden,
+        Self::RateLimited,
+        Self::Conflict,
+        Self::Unavailable,
+        Self::PluginTimeout,
+        Self::PluginFailed,
+        Self::PluginQuarantined,
+    ];
+
+    /// Returns the code that a text is, none where it is not one of the host's.
+    #[must_use]
+    pub fn of(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|code| code.as_str() == text)
+    }
+
     /// Returns the text that clients see.
     #[must_use]
     pub fn as_str(self) -> &'static str {

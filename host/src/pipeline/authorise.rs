@@ -14,7 +14,7 @@ use crate::{
 };
 use serde_json::{Value, json};
 use std::{
-    sync::{Arc, Weak, atomic::Ordering},
+    sync::{Arc, Weak},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -85,12 +85,14 @@ impl Pipeline {
         let refused = match self.authenticator.verify(&token).await {
             Ok(identity) => match connection.identity() {
                 None => {
+                    connection.transport.forgive_tokens();
                     self.confirm(connection, &identity);
                     self.admit(connection, identity);
                     owed.answer(Ok(None));
                     return true;
                 }
                 Some(known) if known.user == identity.user => {
+                    connection.transport.forgive_tokens();
                     self.confirm(connection, &identity);
                     self.send_session(connection, &identity);
                     self.connections
@@ -104,8 +106,7 @@ impl Pipeline {
         };
         count(&self.executor.metrics.refused, refused.code.clone());
         owed.answer(Err(refused));
-        let attempts = connection.refused_tokens.fetch_add(1, Ordering::Relaxed) + 1;
-        if attempts >= self.token_times.attempts {
+        if connection.transport.refuse_token() >= self.token_times.attempts {
             self.end(connection, "too many refused tokens");
         }
         false
@@ -125,7 +126,11 @@ impl Pipeline {
         let (pipeline, connection) = (self.clone(), Arc::downgrade(connection));
         let late = self.token_times.late_timeout;
         let wait = async move {
-            pipeline.unless_stopping(tokio::time::sleep(late)).await;
+            let waited = pipeline.unless_stopping(tokio::time::sleep(late)).await;
+            if waited.is_none() {
+                // Not its fault; its transport is closed, and it comes back elsewhere.
+                return;
+            }
             let Some(connection) = connection.upgrade() else {
                 return;
             };

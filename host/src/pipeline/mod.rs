@@ -33,7 +33,9 @@ use crate::{
         names::{EventName, Namespace, PluginName, RoomName},
     },
     metrics,
-    ports::{Authenticator, CallError, CloseReason, CommitError, KvTransaction, Plugin},
+    ports::{
+        Acknowledge, Authenticator, CallError, CloseReason, CommitError, KvTransaction, Plugin,
+    },
     transactions::{Held, Transactions},
     turns::Turns,
 };
@@ -151,7 +153,10 @@ impl Pipeline {
             })?;
             let checked = check::check(verdict?, info, event, &self.executor.rooms, &self.bounds)
                 .map_err(|unacceptable| match unacceptable {
-                Unacceptable::Refused(failure) => failure,
+                Unacceptable::Refused(failure) => {
+                    plugin.report_good_reply();
+                    failure
+                }
                 Unacceptable::BadReply(why) => {
                     plugin.report_bad_reply(event, &why);
                     bad_reply(plugin, event, why)
@@ -186,31 +191,50 @@ impl Pipeline {
 
     // ---- what comes in --------------------------------------------------------------------------
 
-    /// Takes a client's event. Never waits; an event that is not taken is answered at once.
+    /// Takes one event's worth of what a client may send, before anything is done about the event.
+    /// Returns where its acknowledgement goes, or refuses it; its name is looked for only then.
+    ///
+    /// # Errors
+    /// When it was refused, and so is done with.
+    pub fn take_rate(
+        &self,
+        connection: &Arc<Connection>,
+        name: impl FnOnce() -> String,
+        ack: Option<Box<dyn Acknowledge>>,
+    ) -> Result<Option<Box<dyn Acknowledge>>, Refusal> {
+        let Err(wait) = connection.take_rate(Instant::now()) else {
+            return Ok(ack);
+        };
+        let retry = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1);
+        self.refuse(connection, &name(), ack, too_many("too many events", retry));
+        Err(Refusal)
+    }
+
+    /// Takes a client's event whose rate has been taken. Never waits; an event that is not taken is
+    /// answered at once.
     pub fn accept(self: &Arc<Self>, connection: &Arc<Connection>, message: Message) {
-        if let Err(wait) = connection.take_rate(Instant::now()) {
-            let retry = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1);
-            return self.refuse(connection, message, "too many events", retry);
-        }
         match connection.push_message(message, self.connections.limits()) {
             Pushed::Start => self.start(connection.clone()),
-            Pushed::Queued => {}
-            Pushed::Full(message) => self.refuse(connection, message, "too many events wait", 100),
-            Pushed::Ended => {}
+            Pushed::Full(Message { name, ack, .. }) => {
+                let failure = too_many("too many events wait", 100);
+                self.refuse(connection, name.as_str(), ack, failure);
+            }
+            Pushed::Queued | Pushed::Ended => {}
         }
     }
 
-    fn refuse(
+    /// Answers an event that is not taken, and closes a connection that sends far too many of them.
+    pub fn refuse(
         &self,
         connection: &Arc<Connection>,
-        message: Message,
-        why: &str,
-        retry_after_ms: u64,
+        name: &str,
+        ack: Option<Box<dyn Acknowledge>>,
+        failure: Failure,
     ) {
-        let failure = Failure::new(Code::RateLimited, why)
-            .with_details(json!({ "retryAfterMs": retry_after_ms }));
-        let name = message.name.as_str();
-        OwedAnswer::new(&self.executor, connection, name, message.ack).answer(Err(failure));
+        if connection.is_deaf() {
+            return;
+        }
+        OwedAnswer::new(&self.executor, connection, name, ack).answer(Err(failure));
         if connection.count_refusal() > self.connections.limits().refusals
             && connection.begin_ending()
         {
@@ -488,6 +512,8 @@ impl Pipeline {
                     let settled = match answer {
                         // Left to the connection's end, which is on its way and settles it in order.
                         Err("disconnected") => return,
+                        // It was not even sent. The connection's end settles it, like all others.
+                        Err("full") => return pipeline.executor.close_slow(&connection),
                         Ok((args, attachments)) => connection.settle(number, Ok(args), attachments),
                         Err(why) => connection.settle(number, Err(why), Vec::new()),
                     };
@@ -504,6 +530,14 @@ impl Pipeline {
     pub async fn unless_stopping<T>(&self, future: impl Future<Output = T>) -> Option<T> {
         self.stopping.run_until_cancelled(future).await
     }
+}
+
+/// An event was refused, and answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refusal;
+
+fn too_many(why: &str, retry_after_ms: u64) -> Failure {
+    Failure::new(Code::RateLimited, why).with_details(json!({ "retryAfterMs": retry_after_ms }))
 }
 
 fn in_namespace(event: &Arc<Event>, namespace: &Namespace) -> Arc<Event> {

@@ -319,14 +319,14 @@ impl Generation {
                 gauge.set(1);
                 tracing::error!(
                     plugin = %info.name(), version = info.manifest.version, digest = info.digest,
-                    "the plugin fails again and again and is given no events for now; replace it to end that at once"
+                    "quarantined: the plugin fails again and again and is given no events for now; replace it to end that at once"
                 );
             }
             Change::Left => {
                 gauge.set(0);
                 tracing::info!(
                     plugin = %info.name(), version = info.manifest.version, digest = info.digest,
-                    "the plugin is given events again"
+                    "out of quarantine: the plugin is given events again"
                 );
             }
         }

@@ -44,7 +44,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 const GONE: Duration = Duration::from_millis(300);
 
 /// What tells one content of a file from another without reading it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Stamp {
     modified: Option<SystemTime>,
     bytes: u64,
@@ -283,7 +283,9 @@ impl Folder {
         );
         self.count(&name, error.code());
         if let LoadError::Disabled(_) = error {
-            tracing::info!(file = %path.display(), "not loaded: {error}");
+            let unloaded = self.registry.lock().remove(path).is_some();
+            let what = if unloaded { "unloaded" } else { "not loaded" };
+            tracing::info!(file = %path.display(), "{what}: {error}");
         } else if serving.is_some() {
             tracing::error!(plugin = name, file = %path.display(), "refused, the version before serves on: {error}");
         } else {
@@ -302,7 +304,10 @@ impl Folder {
     /// Takes other settings: every file is loaded again with them, which is a swap like any other.
     pub(super) async fn configure(&self, configs: PluginConfigs) {
         *self.configs.write().await = configs;
-        self.seen.lock().await.clear();
+        // Looked at anew, and not forgotten: one that is gone by then is to be missed.
+        for seen in self.seen.lock().await.values_mut() {
+            seen.stamp = Stamp::default();
+        }
         self.look.notify_one();
     }
 

@@ -5,6 +5,7 @@ use super::{
     listener::{PeerAddress, Switch, Transports},
 };
 use crate::{
+    connections::Transport,
     core::rate::{Rate, TokenBucket},
     metrics::{Metrics, count},
 };
@@ -16,7 +17,7 @@ use axum::{
 };
 use dashmap::DashMap;
 use std::{
-    net::IpAddr,
+    net::{IpAddr, Ipv6Addr},
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -102,12 +103,20 @@ impl Admission {
                     .get::<PeerAddress>()
                     .map(|peer| peer.0.ip())
             })
+            .map(whole_of)
     }
 }
 
-/// Refused tokens so far of the session that a request opens.
-#[derive(Debug, Clone, Default)]
-pub(super) struct RefusedTokens(pub(super) Arc<AtomicU32>);
+/// Returns the address that stands for all that one client has: with IPv6 that is a whole /64.
+fn whole_of(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
+            Some(v4) => v4.into(),
+            None => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),
+        },
+    }
+}
 
 /// Lets a request through: one that opens a session only if its address has not opened too many.
 pub(super) async fn admit(
@@ -129,7 +138,7 @@ pub(super) async fn admit(
             let text = "RATE_LIMITED: too many connection attempts from this address";
             return (StatusCode::TOO_MANY_REQUESTS, headers, text).into_response();
         }
-        request.extensions_mut().insert(RefusedTokens::default());
+        request.extensions_mut().insert(Arc::<Transport>::default());
         return next.run(request).await;
     };
     let session = session.to_owned();
@@ -175,6 +184,17 @@ pub(super) fn cors(config: &SocketConfig) -> CorsLayer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_network_of_one_client_is_one_address() {
+        for (address, whole) in [
+            ("10.1.2.3", "10.1.2.3"),
+            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+            ("::ffff:10.1.2.3", "10.1.2.3"),
+        ] {
+            assert_eq!(whole_of(address.parse().unwrap()).to_string(), whole);
+        }
+    }
 
     #[test]
     fn a_session_is_only_what_the_server_takes_for_one() {

@@ -7,16 +7,16 @@
 use super::{
     Edge,
     adapter::HostAdapter,
-    admission::RefusedTokens,
     inbound::Inbound,
+    listener::Transports,
     outbound::{Line, SocketOutbound},
 };
 use crate::{
-    connections::Connection,
+    connections::{Connection, Transport},
     core::{code::Code, event::Identity, names::Namespace},
     metrics::count,
     pipeline::Pipeline,
-    ports::{GuestRequest, Refused},
+    ports::{CloseReason, GuestRequest, Refused},
 };
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -26,12 +26,12 @@ use socketioxide::{
     socket::{DisconnectReason, Socket},
 };
 use std::{
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicU32, Ordering},
-    },
-    time::Instant,
+    sync::{Arc, Weak},
+    time::{Duration, Instant},
 };
+
+/// How long a transport may be without a namespace.
+const UNUSED_TIME: Duration = Duration::from_secs(10);
 
 /// A connection that the client has not been told of yet; kept by the socket until it is.
 #[derive(Clone)]
@@ -45,6 +45,8 @@ type Pending = (Arc<Connection>, Option<Identity>);
 /// answer. This one lets it leave first, and only queues.
 struct Ended {
     pipeline: Arc<Pipeline>,
+    transports: Arc<Transports>,
+    transport: Arc<Transport>,
     connection: Weak<Connection>,
 }
 
@@ -58,12 +60,29 @@ impl DisconnectHandler<HostAdapter, AtOnce> for Ended {
         reason: DisconnectReason,
         leave: fn(Arc<Socket<HostAdapter>>),
     ) {
-        leave(socket);
+        leave(socket.clone());
+        if self.transport.leave() {
+            self.close_if_unused(socket);
+        }
         if let Some(connection) = self.connection.upgrade() {
             let word = word_for(reason);
             count(&self.pipeline.executor.metrics.disconnects, word);
             self.pipeline.close(&connection, word);
         }
+    }
+}
+
+impl Ended {
+    /// Closes a transport on which no namespace is entered any more, if that stays so: stock clients
+    /// close it themselves, and others may not keep it for nothing.
+    fn close_if_unused(&self, socket: Arc<Socket<HostAdapter>>) {
+        let (transport, transports) = (self.transport.clone(), self.transports.clone());
+        self.pipeline.timers.spawn(async move {
+            tokio::time::sleep(UNUSED_TIME).await;
+            if transport.is_unused() {
+                transports.close(&socket, CloseReason::Unused);
+            }
+        });
     }
 }
 
@@ -96,8 +115,9 @@ impl Edge {
         socket: &SocketRef<HostAdapter>,
         auth: Option<Value>,
     ) -> Result<(), Refused> {
+        let transport = transport_of(socket);
         let identity = self
-            .admit(namespace, socket, auth)
+            .admit(namespace, socket, &transport, auth)
             .await
             .inspect_err(|refused| {
                 count(&self.metrics.refused, refused.code.as_str());
@@ -123,8 +143,7 @@ impl Edge {
         let connection = self.pipeline.connections.create(
             namespace.clone(),
             Arc::new(outbound),
-            refused_tokens(socket),
-            Instant::now(),
+            transport.clone(),
         );
         socket.on_fallback(Inbound {
             pipeline: self.pipeline.clone(),
@@ -132,8 +151,11 @@ impl Edge {
             line,
             max_message_bytes: self.max_message_bytes,
         });
+        transport.enter();
         socket.on_disconnect(Ended {
             pipeline: self.pipeline.clone(),
+            transports: self.transports.clone(),
+            transport,
             connection: Arc::downgrade(&connection),
         });
         socket
@@ -148,6 +170,7 @@ impl Edge {
         &self,
         namespace: &Namespace,
         socket: &SocketRef<HostAdapter>,
+        transport: &Transport,
         auth: Option<Value>,
     ) -> Result<Option<Identity>, Refused> {
         if self.pipeline.stopping.is_cancelled() {
@@ -158,6 +181,14 @@ impl Edge {
                 "the host has as many connections as it may have",
             ));
         }
+        let rate = self.pipeline.connections.limits().per_connection;
+        if transport.take_rate(rate, Instant::now()).is_err() {
+            return Err(Refused {
+                code: Code::RateLimited,
+                message: "this transport sends too much".to_owned(),
+            });
+        }
+        let too_many = transport.refused_tokens() >= self.pipeline.token_times.attempts;
         tracing::trace!(%namespace, "a client asks to be connected");
         let parts = socket.req_parts();
         let query: Vec<(String, String)> =
@@ -188,13 +219,15 @@ impl Edge {
                 .then(|| token.trim().to_owned())
         };
         if let Some(token) = in_auth.or_else(|| asked("token")).or_else(bearer) {
-            let refused_tokens = refused_tokens(socket);
-            if refused_tokens.load(Ordering::Relaxed) >= self.pipeline.token_times.attempts {
+            if too_many {
                 return Err(too_many_refused());
             }
             let verified = self.pipeline.authenticator.verify(&token).await;
-            if verified.is_err() {
-                refused_tokens.fetch_add(1, Ordering::Relaxed);
+            match &verified {
+                Ok(_) => transport.forgive_tokens(),
+                Err(_) => {
+                    transport.refuse_token();
+                }
             }
             return verified.map(Some);
         }
@@ -208,11 +241,11 @@ impl Edge {
             }
         }
         if self.late_authentication {
-            let refused = refused_tokens(socket).load(Ordering::Relaxed);
-            if refused >= self.pipeline.token_times.attempts {
-                return Err(too_many_refused());
-            }
-            return Ok(None);
+            return if too_many {
+                Err(too_many_refused())
+            } else {
+                Ok(None)
+            };
         }
         Err(Refused {
             code: Code::NotAuthenticated,
@@ -221,11 +254,9 @@ impl Edge {
     }
 }
 
-/// Returns the count of refused tokens of the transport under a socket: a client that asks to be
-/// connected again does not begin anew.
-fn refused_tokens(socket: &SocketRef<HostAdapter>) -> Arc<AtomicU32> {
-    let counted = socket.req_parts().extensions.get::<RefusedTokens>();
-    counted.cloned().unwrap_or_default().0
+fn transport_of(socket: &Socket<HostAdapter>) -> Arc<Transport> {
+    let transport = socket.req_parts().extensions.get::<Arc<Transport>>();
+    transport.cloned().unwrap_or_default()
 }
 
 fn too_many_refused() -> Refused {

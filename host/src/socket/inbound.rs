@@ -11,7 +11,7 @@ use crate::{
         names::EventName,
         payload,
     },
-    pipeline::{Pipeline, answer::OwedAnswer, now_ms},
+    pipeline::{Pipeline, now_ms},
     ports::Acknowledge,
 };
 use bytes::Bytes;
@@ -46,6 +46,13 @@ impl MessageHandler<HostAdapter, InOrder> for Inbound {
         let Value::Str(packet, attachments) = packet else {
             return;
         };
+        let name = || {
+            let name = payload::split_packet(packet.as_str()).map_or("", |(name, _)| name);
+            name.chars().take(128).collect::<String>()
+        };
+        let Ok(ack) = self.pipeline.take_rate(&connection, name, ack) else {
+            return;
+        };
         let attachments = Vec::from(attachments.unwrap_or_default());
         match self.parse(packet.as_str(), &attachments) {
             Ok((name, args)) => self.pipeline.accept(
@@ -58,12 +65,7 @@ impl MessageHandler<HostAdapter, InOrder> for Inbound {
                     at_ms: now_ms(),
                 },
             ),
-            Err(failure) => {
-                let name = payload::split_packet(packet.as_str()).map_or("", |(name, _)| name);
-                let name: String = name.chars().take(128).collect();
-                OwedAnswer::new(&self.pipeline.executor, &connection, &name, ack)
-                    .answer(Err(failure));
-            }
+            Err(failure) => self.pipeline.refuse(&connection, &name(), ack, failure),
         }
     }
 }

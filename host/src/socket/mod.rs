@@ -23,7 +23,7 @@ use axum::Router;
 use config::SocketConfig;
 use dashmap::DashMap;
 use socketioxide::{ParserConfig, SocketIo};
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 /// What a client may have on the wire beyond its message: the packet's type, namespace and id.
 const PACKET_OVERHEAD: usize = 64 * 1024;
@@ -101,24 +101,30 @@ impl Edge {
     /// Closes every connection, some at a time, so that clients do not reconnect all at once. Each
     /// is closed when what its client has sent is handled. Returns when all are gone.
     pub async fn drain(&self, batch: usize, pause: Duration) {
-        let connections = self.pipeline.connections.all();
-        for batch in connections.chunks(batch.max(1)) {
-            for connection in batch {
-                let connection = connection.clone();
-                connection.begin_closing();
-                self.pipeline.tasks.spawn_on(
-                    async move {
-                        while !connection.is_idle() {
-                            tokio::time::sleep(Duration::from_millis(2)).await;
-                        }
-                        connection.outbound.close_transport(CloseReason::Draining);
-                    },
-                    &self.pipeline.timers,
-                );
+        let mut known = HashSet::new();
+        // A handshake that was under way may add one to those that were there at first.
+        loop {
+            let mut connections = self.pipeline.connections.all();
+            connections.retain(|connection| known.insert(connection.id));
+            for batch in connections.chunks(batch.max(1)) {
+                for connection in batch {
+                    let connection = connection.clone();
+                    connection.begin_closing();
+                    self.pipeline.tasks.spawn_on(
+                        async move {
+                            while !connection.is_idle() {
+                                tokio::time::sleep(Duration::from_millis(2)).await;
+                            }
+                            connection.outbound.close_transport(CloseReason::Draining);
+                        },
+                        &self.pipeline.timers,
+                    );
+                }
+                tokio::time::sleep(pause).await;
             }
-            tokio::time::sleep(pause).await;
-        }
-        while !self.pipeline.connections.is_empty() {
+            if self.pipeline.connections.is_empty() {
+                return;
+            }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }

@@ -101,6 +101,10 @@ impl Outbound for SocketOutbound {
                 }
                 Some((_, Err(socketioxide::AckError::Timeout))) => Err("timeout"),
                 Some((_, Ok(Value::Bytes(_)))) => Err("invalid"),
+                Some((
+                    _,
+                    Err(socketioxide::AckError::Socket(SocketError::InternalChannelFull)),
+                )) => Err("full"),
                 Some((_, Err(_))) | None => Err("disconnected"),
             }
         })
