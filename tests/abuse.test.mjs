@@ -122,3 +122,24 @@ scenario("a namespace that is left and entered again at once is always answered"
     client.close();
   }
 });
+
+scenario("who does not read is closed by the bytes that wait, and who reads is not", async () => {
+  const host = await startHost({ plugins: ["rooms"], outgoingBytes: 4_000_000 });
+  const sender = await connect(host, "sender");
+  const reader = await connect(host, "reader");
+  const idle = await frames(host, "websocket").authenticate(mint({ userId: "idle" }));
+  await sender.must("room:join", { roomId: "big" });
+  await reader.must("room:join", { roomId: "big" });
+  await idle.send('421["room:join",{"roomId":"big"}]');
+  await idle.text("431[");
+  idle.socket.pause();
+  const changes = "x".repeat(500_000);
+  const EDITS = 80;
+  let heard = 0;
+  reader.socket.on("document:edit", () => { heard += 1; });
+  for (let n = 0; n < EDITS; n += 1) await sender.must("document:edit", { roomId: "big", changes });
+  await waitFor(() => heard === EDITS, "every edit, for who reads");
+  assert.equal(await metric(host, 'switchboard_disconnects_total\\{kind="slow-consumer"\\}'), 1);
+  await waitFor(async () => (await metric(host, "switchboard_connections")) === 2, "the end of who does not read");
+  assert.deepEqual(reader.disconnections, []);
+});

@@ -9,6 +9,7 @@ const KEYS = {
   pingTimeout: ["socket", "ping_timeout"],
   maxMessageBytes: ["socket", "max_message_bytes"],
   maxConnections: ["socket", "max_connections"],
+  outgoingBytes: ["socket", "outgoing_bytes"],
   handshakesPerSecond: ["socket", "handshakes_per_second"],
   handshakeBurst: ["socket", "handshake_burst"],
   secret: ["auth", "secret"],

@@ -1,6 +1,7 @@
 //! Who may knock, how often, and from which web pages.
 
 use super::{
+    backlog::Backlog,
     config::SocketConfig,
     listener::{PeerAddress, Switch, Transports},
 };
@@ -34,6 +35,7 @@ struct Inner {
     path: String,
     rate: Rate,
     trust_forwarded_for: bool,
+    outgoing_bytes: usize,
     buckets: DashMap<IpAddr, TokenBucket>,
     admitted: AtomicU32,
     transports: Arc<Transports>,
@@ -56,6 +58,7 @@ impl Admission {
                 burst: f64::from(config.handshake_burst),
             },
             trust_forwarded_for: config.trust_forwarded_for,
+            outgoing_bytes: config.outgoing_bytes,
             buckets: DashMap::new(),
             admitted: AtomicU32::new(0),
             transports,
@@ -138,6 +141,13 @@ pub(super) async fn admit(
             let text = "RATE_LIMITED: too many connection attempts from this address";
             return (StatusCode::TOO_MANY_REQUESTS, headers, text).into_response();
         }
+        let stream = request.extensions().get::<Arc<Switch>>();
+        let is_websocket = request
+            .uri()
+            .query()
+            .is_some_and(|query| query.split('&').any(|part| part == "transport=websocket"));
+        let backlog = Backlog::new(admission.0.outgoing_bytes, stream.filter(|_| is_websocket));
+        request.extensions_mut().insert(Arc::new(backlog));
         request.extensions_mut().insert(Arc::<Transport>::default());
         return next.run(request).await;
     };

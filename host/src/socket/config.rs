@@ -27,6 +27,8 @@ pub struct SocketConfig {
     pub handshake_burst: u32,
     /// Packets that may wait to be sent to one client; one that does not read is disconnected.
     pub outgoing_queue: usize,
+    /// Bytes that wait for one client's WebSocket, at about which it is closed.
+    pub outgoing_bytes: usize,
     /// How long clients have to acknowledge what asks for it.
     #[serde(with = "humantime_serde")]
     pub ack_timeout: Duration,
@@ -47,6 +49,7 @@ impl Default for SocketConfig {
             handshakes_per_second: 20,
             handshake_burst: 100,
             outgoing_queue: 4_096,
+            outgoing_bytes: 16 << 20,
             ack_timeout: Duration::from_secs(10),
             trust_forwarded_for: false,
         }
@@ -83,6 +86,7 @@ impl SocketConfig {
             ("handshakes_per_second", self.handshakes_per_second as usize),
             ("handshake_burst", self.handshake_burst as usize),
             ("outgoing_queue", self.outgoing_queue),
+            ("outgoing_bytes", self.outgoing_bytes),
         ] {
             if value == 0 {
                 problems.push(format!("socket.{key}: expected at least 1"));

@@ -7,6 +7,7 @@
 use super::{
     Edge,
     adapter::HostAdapter,
+    backlog::Backlog,
     inbound::Inbound,
     listener::Transports,
     outbound::{Line, SocketOutbound},
@@ -130,9 +131,15 @@ impl Edge {
         else {
             return Err(unavailable("the host is starting"));
         };
+        let backlog = socket.req_parts().extensions.get::<Arc<Backlog>>().cloned();
+        let Some(backlog) = backlog else {
+            return Err(unavailable("the host cannot reach this transport"));
+        };
         let line = Line {
             local,
             sid: socket.id,
+            backlog,
+            transports: self.transports.clone(),
         };
         let outbound = SocketOutbound {
             line: line.clone(),

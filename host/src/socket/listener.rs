@@ -21,7 +21,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, OnceLock, Weak,
-        atomic::{AtomicU8, AtomicUsize, Ordering},
+        atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker},
     time::Duration,
@@ -54,6 +54,7 @@ const CUT: u8 = 2;
 #[derive(Debug, Default)]
 pub(super) struct Switch {
     state: AtomicU8,
+    written: AtomicU64,
     wakers: Mutex<[Option<Waker>; 2]>,
     /// The session that was upgraded on this stream, to be forgotten with it.
     session: OnceLock<(Weak<Transports>, String)>,
@@ -65,6 +66,15 @@ impl Switch {
         for waker in self.wakers.lock().iter_mut().filter_map(Option::take) {
             waker.wake();
         }
+    }
+
+    /// Returns how many bytes were written to the stream.
+    pub(super) fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn count_written(&self, bytes: usize) {
+        self.written.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     fn is_cut(&self) -> bool {
@@ -133,7 +143,11 @@ impl AsyncWrite for SwitchedStream {
         if self.switch.is_cut() {
             return Poll::Ready(Err(cut()));
         }
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        if let Poll::Ready(Ok(bytes)) = written {
+            self.switch.count_written(bytes);
+        }
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -157,7 +171,11 @@ impl AsyncWrite for SwitchedStream {
         if self.switch.is_cut() {
             return Poll::Ready(Err(cut()));
         }
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        if let Poll::Ready(Ok(bytes)) = written {
+            self.switch.count_written(bytes);
+        }
+        written
     }
 }
 
@@ -190,13 +208,18 @@ impl Transports {
         }
     }
 
+    /// Returns the stream that a session was upgraded on.
+    pub(super) fn stream_of(&self, session: &str) -> Option<Arc<Switch>> {
+        self.streams.get(session).and_then(|entry| entry.upgrade())
+    }
+
     /// Ends the transport under a socket. Must be called on a runtime.
     pub(super) fn close(self: &Arc<Self>, socket: &Socket<HostAdapter>, reason: CloseReason) {
         let session = socket.id.to_string();
         if socket.transport_type() == TransportType::Polling {
             return self.close_polling(session);
         }
-        let upgraded = self.streams.get(&session).and_then(|entry| entry.upgrade());
+        let upgraded = self.stream_of(&session);
         let switch =
             upgraded.or_else(|| socket.req_parts().extensions.get::<Arc<Switch>>().cloned());
         let Some(switch) = switch else {

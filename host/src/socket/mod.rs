@@ -7,10 +7,12 @@
 //! | [`outbound`] | queues frames and acknowledgements |
 //! | [`adapter`] | makes the delivery of a namespace reachable |
 //! | [`admission`] | how often an address may knock |
+//! | [`backlog`] | how much waits for a client that does not read |
 //! | [`listener`] | accepts TCP streams, and can end each |
 
 mod adapter;
 mod admission;
+mod backlog;
 pub mod config;
 mod handshake;
 mod inbound;

@@ -2,6 +2,7 @@
 
 use super::{
     adapter::{HostAdapter, Local},
+    backlog::Backlog,
     listener::Transports,
 };
 use crate::{
@@ -24,12 +25,21 @@ use std::{sync::Arc, time::Duration};
 pub(super) struct Line {
     pub(super) local: Local,
     pub(super) sid: Sid,
+    pub(super) backlog: Arc<Backlog>,
+    pub(super) transports: Arc<Transports>,
 }
 
 impl Line {
     fn value(text: &str, attachments: &[Bytes]) -> Value {
         let attachments = (!attachments.is_empty()).then(|| attachments.iter().cloned().collect());
         Value::Str(Str::copy_from_slice(text), attachments)
+    }
+
+    /// Tells whether so many bytes more may wait.
+    fn has_room(&self, text: &str, attachments: &[Bytes]) -> bool {
+        let bytes = text.len() + attachments.iter().map(Bytes::len).sum::<usize>();
+        let session = self.sid.as_str();
+        self.backlog.take(bytes, &self.transports, session)
     }
 
     fn send(&self, packet: Packet, volatile: bool) -> Result<(), SendError> {
@@ -69,6 +79,13 @@ impl SocketOutbound {
 
 impl Outbound for SocketOutbound {
     fn emit(&self, frame: &Frame, volatile: bool) -> Result<(), SendError> {
+        if !self.line.has_room(&frame.packet, &frame.attachments) {
+            return if volatile {
+                Ok(())
+            } else {
+                Err(SendError::Full)
+            };
+        }
         let value = Line::value(&frame.packet, &frame.attachments);
         self.line
             .send(Packet::event(self.line.path(), value), volatile)
@@ -79,6 +96,9 @@ impl Outbound for SocketOutbound {
         frame: &Frame,
         timeout: Duration,
     ) -> BoxFuture<'static, Result<(String, Vec<Bytes>), &'static str>> {
+        if !self.line.has_room(&frame.packet, &frame.attachments) {
+            return Box::pin(std::future::ready(Err("full")));
+        }
         let value = Line::value(&frame.packet, &frame.attachments);
         let (answers, _) = self.line.local.broadcast_with_ack(
             Packet::event(self.line.path(), value),
@@ -136,6 +156,9 @@ pub(super) struct AckLine {
 
 impl Acknowledge for AckLine {
     fn send(self: Box<Self>, args: String, attachments: Vec<Bytes>) -> Result<(), SendError> {
+        if !self.line.has_room(&args, &attachments) {
+            return Err(SendError::Full);
+        }
         let attachments = (!attachments.is_empty()).then(|| attachments.into());
         let value = Value::Str(Str::from(args), attachments);
         self.line

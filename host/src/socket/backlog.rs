@@ -1,0 +1,108 @@
+//! How much of what was handed over to a client's transport waits to be written, in bytes: the
+//! Socket.IO server counts packets only, and a packet can have a megabyte.
+//!
+//! The server does not say what it still holds. But what was handed over is known, and what its
+//! WebSocket's stream has written; the difference waits. Frames have some bytes of their own, which
+//! make that too little by a few per cent; when it would fall below nothing, nothing waits, and the
+//! count begins anew from there.
+
+use super::listener::{Switch, Transports};
+use parking_lot::Mutex;
+use std::sync::{Arc, Weak};
+
+/// Counts for one transport.
+#[derive(Debug)]
+pub(super) struct Backlog {
+    limit: u64,
+    /// The stream on which the session was opened, if that is a WebSocket's.
+    first: Option<Weak<Switch>>,
+    counted: Mutex<Counted>,
+}
+
+#[derive(Debug, Default)]
+struct Counted {
+    queued: u64,
+    /// What the stream had written when nothing waited, less what had been queued then.
+    base: i128,
+    /// The stream that `base` is about.
+    stream: Weak<Switch>,
+    /// At how much queued it is worth to look again.
+    look_at: u64,
+}
+
+impl Backlog {
+    pub(super) fn new(limit: usize, first: Option<&Arc<Switch>>) -> Self {
+        Self {
+            limit: limit as u64,
+            first: first.map(Arc::downgrade),
+            counted: Mutex::default(),
+        }
+    }
+
+    /// Counts bytes that are about to be handed over. Returns false, and does not, when too much
+    /// waits already. Of polling sessions nothing is known: theirs are bounded by packets, and ended
+    /// when they do not poll.
+    pub(super) fn take(&self, bytes: usize, transports: &Transports, session: &str) -> bool {
+        let mut counted = self.counted.lock();
+        if counted.queued >= counted.look_at {
+            let opened = || self.first.as_ref()?.upgrade();
+            if let Some(stream) = transports.stream_of(session).or_else(opened)
+                && counted.wait_on(&stream, self.limit) >= self.limit
+            {
+                return false;
+            }
+        }
+        counted.queued += bytes as u64;
+        true
+    }
+}
+
+impl Counted {
+    /// Returns how much waits, and plans when to look again.
+    fn wait_on(&mut self, stream: &Arc<Switch>, limit: u64) -> u64 {
+        let (queued, written) = (i128::from(self.queued), i128::from(stream.written()));
+        let is_known = Weak::as_ptr(&self.stream) == Arc::as_ptr(stream);
+        if !is_known || queued - (written - self.base) < 0 {
+            self.stream = Arc::downgrade(stream);
+            self.base = written - queued;
+        }
+        let waits = u64::try_from(queued - (written - self.base)).unwrap_or(0);
+        self.look_at = self.queued + limit.saturating_sub(waits) / 4;
+        waits
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_written_counts_and_what_was_is_forgiven() {
+        let (transports, stream) = (Transports::new("/socket.io"), Arc::new(Switch::default()));
+        let backlog = Backlog::new(1_000, Some(&stream));
+        let take = || backlog.take(100, &transports, "s");
+        let taken = (0..100).take_while(|_| take()).count();
+        assert!((10..=12).contains(&taken), "{taken}");
+        assert!(!take(), "and nothing more");
+        // What was written, with the frames' own bytes.
+        stream.count_written(taken * 108);
+        for _ in 0..1_000 {
+            assert!(take());
+            stream.count_written(108);
+        }
+    }
+
+    #[test]
+    fn a_transport_that_is_upgraded_begins_anew() {
+        let (transports, stream) = (Transports::new("/socket.io"), Arc::new(Switch::default()));
+        let backlog = Backlog::new(1_000, None);
+        for _ in 0..100 {
+            assert!(backlog.take(100, &transports, "s"));
+        }
+        transports.upgraded("s", &stream);
+        let taken = (0..100)
+            .take_while(|_| backlog.take(100, &transports, "s"))
+            .count();
+        assert!((10..=12).contains(&taken), "{taken}");
+    }
+}
