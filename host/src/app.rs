@@ -13,9 +13,10 @@ use crate::{
         view::RoomsOfNode,
     },
     plugin::{Runtime, config::PluginConfigs},
+    ports::StateStore,
     rooms::Rooms,
     socket::{self, Edge},
-    store::memory::MemoryStore,
+    store,
     transactions::Transactions,
     turns::Turns,
 };
@@ -63,7 +64,7 @@ impl App {
     pub async fn start(config: Config, guests: Handle, extra_routes: Router) -> Result<Self> {
         if config.redis.is_set() {
             tracing::warn!(
-                "redis is configured, and not used by this version: the host runs alone, with its state in memory"
+                "redis is configured, and not used by this version: the host runs alone"
             );
         }
         // First, so that a wrong address is told of at once; nothing is accepted yet.
@@ -76,7 +77,7 @@ impl App {
                 )
             })?;
         let metrics = Arc::new(Metrics::default());
-        let store = Arc::new(MemoryStore::default());
+        let store = store::open(&config.state)?;
         let pipeline = build_pipeline(&config, metrics.clone(), store.clone(), guests.clone())?;
         let rooms = Arc::new(RoomsOfNode {
             connections: pipeline.connections.clone(),
@@ -192,7 +193,7 @@ impl App {
 fn build_pipeline(
     config: &Config,
     metrics: Arc<Metrics>,
-    store: Arc<MemoryStore>,
+    store: Arc<dyn StateStore>,
     guests: Handle,
 ) -> Result<Arc<Pipeline>> {
     let connections = Arc::new(Connections::new(config.limits.of_connections()));

@@ -11,6 +11,7 @@ use crate::{
     pipeline::config::LimitsConfig,
     plugin::config::{PluginConfigs, PluginsConfig},
     socket::config::SocketConfig,
+    store::config::StateConfig,
 };
 use clap::Args;
 use serde::{Deserialize, Serialize};
@@ -53,6 +54,8 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// The server API.
     pub api: ApiConfig,
+    /// Plugins' state.
+    pub state: StateConfig,
     /// Redis; accepted, and not used by this version.
     pub redis: RedisConfig,
     /// All plugins.

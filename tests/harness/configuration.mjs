@@ -38,6 +38,8 @@ const KEYS = {
   isolation: ["plugins", "isolation"],
   quarantineFaults: ["plugins.quarantine", "faults"],
   apiKey: ["api", "key"],
+  state: ["state", "backend"],
+  stateDir: ["state", "dir"],
 };
 
 /** The key of the server API in test hosts. */

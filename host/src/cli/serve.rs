@@ -1,13 +1,13 @@
 //! `switchboard serve`.
 
 use super::{config, run};
-use crate::config::Flags;
+use crate::{config::Flags, store::config::Backend};
 use anyhow::Result;
 use axum::Router;
 use std::{io::Write, process::ExitCode};
 
 pub(super) fn serve(flags: &Flags) -> Result<ExitCode> {
-    let loaded = match config::load(flags)? {
+    let mut loaded = match config::load(flags)? {
         Ok(loaded) => loaded,
         Err(code) => return Ok(code),
     };
@@ -15,6 +15,8 @@ pub(super) fn serve(flags: &Flags) -> Result<ExitCode> {
         writeln!(std::io::stderr().lock(), "error: {problem}")?;
         return Ok(ExitCode::from(config::INVALID));
     }
+    let backend = &mut loaded.config.state.backend;
+    backend.get_or_insert(Backend::Embedded);
     run::log(&loaded.config);
     run::run(
         loaded.config,

@@ -1,19 +1,21 @@
 //! State in memory: gone when the host ends.
 
+use super::decide::{Entries, Live, Undecided, decide};
 use crate::{
     core::names::PluginName,
     ports::{
-        Commit, CommitError, Fault, PartitionOf, Range, Seen, StateStore, StateVersions, Version,
-        Versioned, Write,
+        Commit, CommitError, Fault, PartitionOf, Range, StateStore, StateVersions, Version,
+        Versioned,
     },
-    transactions::added,
 };
 use dashmap::DashMap;
 use futures_util::future::{BoxFuture, ready};
 use parking_lot::Mutex;
 use std::{
+    borrow::Cow,
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, BinaryHeap},
+    convert::Infallible,
     ops::Bound,
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -88,21 +90,6 @@ impl Partition {
             .take(range.limit)
     }
 
-    fn is_still(&self, seen: &Seen, at_ms: u64) -> bool {
-        match seen {
-            Seen::Key(key, version) => {
-                let now = self
-                    .live(key, at_ms)
-                    .map(|entry| self.version(entry.version));
-                now == *version
-            }
-            Seen::Range(range, keys) => self
-                .range(range, at_ms)
-                .map(|(key, entry)| (key, self.version(entry.version)))
-                .eq(keys.iter().map(|(key, version)| (key, *version))),
-        }
-    }
-
     fn put(&mut self, key: &str, entry: Option<Entry>) {
         if let Some(expires_at) = entry.as_ref().and_then(|entry| entry.expires_at) {
             self.expiring.insert((expires_at, key.to_owned()));
@@ -120,43 +107,19 @@ impl Partition {
     }
 
     fn apply(&mut self, commit: &Commit<'_>) -> Result<u64, CommitError> {
-        if !commit
-            .seen
-            .iter()
-            .all(|seen| self.is_still(seen, commit.at_ms))
-        {
-            return Err(CommitError::Conflict);
-        }
-        // Everything that can fail comes before anything is changed.
-        let mut sums = BTreeMap::new();
-        for (key, write) in commit.writes {
-            if let Write::Add(delta) = write {
-                let live = self.live(key, commit.at_ms);
-                let sum = added(live.map(|entry| entry.value.as_str()), *delta)
-                    .map_err(CommitError::Invalid)?;
-                sums.insert(key, (sum, live.and_then(|entry| entry.expires_at)));
-            }
-        }
+        let changes = decide(self, commit).map_err(|undecided| match undecided {
+            Undecided::Refused(error) => error,
+            Undecided::Failed(never) => match never {},
+        })?;
         self.number += 1;
         let version = self.number;
-        for (key, write) in commit.writes {
-            let (value, expires_at) = match write {
-                Write::Delete => {
-                    self.put(key, None);
-                    continue;
-                }
-                Write::Set(value, expires_at) => (value.clone(), *expires_at),
-                Write::Add(_) => match sums.remove(key) {
-                    Some(sum) => sum,
-                    None => continue,
-                },
-            };
-            let entry = Entry {
-                value,
+        for (key, to) in changes {
+            let entry = to.map(|(value, expires_at)| Entry {
+                value: value.into_owned(),
                 version,
                 expires_at,
-            };
-            self.put(key, Some(entry));
+            });
+            self.put(key, entry);
         }
         Ok(self.number)
     }
@@ -185,6 +148,30 @@ impl Partition {
             self.due = due;
             due
         })
+    }
+}
+
+impl Entries for Partition {
+    type Error = Infallible;
+
+    fn live(&self, key: &str, at_ms: u64) -> Result<Option<Live<'_>>, Infallible> {
+        Ok(Partition::live(self, key, at_ms).map(|entry| Live {
+            value: Cow::Borrowed(&entry.value),
+            version: self.version(entry.version),
+            expires_at: entry.expires_at,
+        }))
+    }
+
+    fn range_is(
+        &self,
+        range: &Range,
+        at_ms: u64,
+        keys: &[(String, Version)],
+    ) -> Result<bool, Infallible> {
+        Ok(self
+            .range(range, at_ms)
+            .map(|(key, entry)| (key, self.version(entry.version)))
+            .eq(keys.iter().map(|(key, version)| (key, *version))))
     }
 }
 
@@ -371,6 +358,7 @@ super::suite::suite!(super::MemoryStore::default());
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ports::{Seen, Write};
 
     /// Sets a key of a partition at a time.
     async fn set(store: &MemoryStore, partition: &str, at_ms: u64, expires_at: Option<u64>) {
