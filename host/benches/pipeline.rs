@@ -14,6 +14,8 @@
     clippy::panic
 )]
 
+mod machine;
+
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, ready};
 use serde_json::{Map, Value};
@@ -78,6 +80,16 @@ impl Acknowledge for Slot {
     }
 }
 
+/// Takes any answer.
+struct Answered(Arc<Counted>);
+
+impl Acknowledge for Answered {
+    fn send(self: Box<Self>, _: String, _: Vec<Bytes>) -> Result<(), SendError> {
+        self.0.acknowledged.notify_one();
+        Ok(())
+    }
+}
+
 fn packet() -> String {
     format!(
         r#"["load:note",{{"roomId":"lobby","content":"{}","kind":"text","tags":["a","b"],"count":7}}]"#,
@@ -91,7 +103,8 @@ fn main() {
         "one event of {} bytes, two emissions, one acknowledgement; {EVENTS} events each, on one thread",
         packet.len()
     );
-    print(
+    println!("on {}", machine::describe());
+    let baseline = print(
         "the handler natively, without host or guest",
         native(&packet),
     );
@@ -112,14 +125,17 @@ fn main() {
         let times = runtime
             .block_on(runtime.spawn(async move { pipeline(handle, isolation, &packet).await }))
             .unwrap();
-        print(name, times);
+        let median = print(name, times);
+        println!("    {:.1} times the native handler", median / baseline);
     }
+    neighbours(&packet);
     let handle = runtime.handle().clone();
     runtime.block_on(swaps(handle));
     runtime.shutdown_background();
 }
 
-fn print(name: &str, mut nanos: Vec<u64>) {
+/// Prints a distribution, and returns its median in microseconds.
+fn print(name: &str, mut nanos: Vec<u64>) -> f64 {
     nanos.sort_unstable();
     let at = |part: f64| {
         nanos[((nanos.len() as f64 * part) as usize).min(nanos.len() - 1)] as f64 / 1_000.0
@@ -131,6 +147,103 @@ fn print(name: &str, mut nanos: Vec<u64>) {
         at(0.99),
         at(1.0)
     );
+    at(0.5)
+}
+
+/// Measures a plugin's events while another plugin loops until its deadline, again and again, and
+/// while it does not; on as many threads as a host has.
+fn neighbours(packet: &str) {
+    let runtime = || {
+        tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .global_queue_interval(1)
+            .build()
+            .unwrap()
+    };
+    let (sockets, guests) = (runtime(), runtime());
+    let mut p99 = Vec::new();
+    for loops in [false, true] {
+        let (handle, packet) = (guests.handle().clone(), packet.to_owned());
+        let measured = sockets.spawn(async move { beside(handle, &packet, loops).await });
+        let mut times = sockets.block_on(measured).unwrap();
+        let name = if loops {
+            "paced events beside a plugin that loops"
+        } else {
+            "paced events, nothing beside them"
+        };
+        print(name, times.clone());
+        times.sort_unstable();
+        p99.push(times[times.len() * 99 / 100] as f64);
+    }
+    println!(
+        "    p99 beside the loop is {:.1} times that without",
+        p99[1] / p99[0]
+    );
+    sockets.shutdown_background();
+    guests.shutdown_background();
+}
+
+async fn beside(handle: tokio::runtime::Handle, packet: &str, loops: bool) -> Vec<u64> {
+    let (config, folder) = config(Isolation::Pool);
+    let faulty =
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/test-plugins/faulty.wasm");
+    std::fs::copy(faulty, folder.join("faulty.wasm")).unwrap();
+    let app = App::start(config, handle, axum::Router::new())
+        .await
+        .unwrap();
+    let pipeline = app.pipeline().clone();
+    let open = |user: &str| {
+        let counted = Arc::new(Counted::default());
+        let connection = pipeline.connections.create(
+            Namespace::root(),
+            Arc::new(Out(counted.clone())),
+            Arc::default(),
+        );
+        let user = UserId::new(user).unwrap();
+        let identity = Identity::new(user, "student".to_owned(), Map::new(), None);
+        pipeline.open(&connection, Some(identity));
+        (connection, counted)
+    };
+    let looping = loops.then(|| {
+        let ((connection, counted), pipeline) = (open("looper"), pipeline.clone());
+        tokio::spawn(async move {
+            loop {
+                let slot: Box<dyn Acknowledge> = Box::new(Answered(counted.clone()));
+                let message = message(r#"["faulty:loop"]"#, Some(slot));
+                pipeline.accept(&connection, message);
+                counted.acknowledged.notified().await;
+            }
+        })
+    });
+    let (connection, counted) = open("bench");
+    let mut times = Vec::new();
+    let mut pace = tokio::time::interval(Duration::from_millis(2));
+    for _ in 0..3_000 {
+        pace.tick().await;
+        let start = Instant::now();
+        let slot: Box<dyn Acknowledge> = Box::new(Slot(counted.clone()));
+        pipeline.accept(&connection, message(packet, Some(slot)));
+        counted.acknowledged.notified().await;
+        times.push(start.elapsed().as_nanos() as u64);
+    }
+    if let Some(looping) = looping {
+        looping.abort();
+    }
+    app.stop().await;
+    std::fs::remove_file(folder.join("faulty.wasm")).unwrap();
+    times
+}
+
+fn message(packet: &str, ack: Option<Box<dyn Acknowledge>>) -> Message {
+    let (name, args) = payload::split_packet(packet).unwrap();
+    payload::check_args(&args, 0, payload::INCOMING_DEPTH).unwrap();
+    Message {
+        name: EventName::new(name).unwrap(),
+        args,
+        attachments: Vec::new(),
+        ack,
+        at_ms: now_ms(),
+    }
 }
 
 fn native(packet: &str) -> Vec<u64> {
@@ -193,15 +306,7 @@ async fn pipeline(handle: tokio::runtime::Handle, isolation: Isolation, packet: 
         let slot: Box<dyn Acknowledge> = Box::new(Slot(counted.clone()));
         let name = || unreachable!("nothing is refused");
         let ack = pipeline.take_rate(&connection, name, Some(slot)).unwrap();
-        let (name, args) = payload::split_packet(packet).unwrap();
-        payload::check_args(&args, 0, payload::INCOMING_DEPTH).unwrap();
-        let message = Message {
-            name: EventName::new(name).unwrap(),
-            args,
-            attachments: Vec::new(),
-            ack,
-            at_ms: now_ms(),
-        };
+        let message = message(packet, ack);
         pipeline.accept(&connection, message);
         counted.acknowledged.notified().await;
         if number >= 500 {

@@ -13,6 +13,7 @@
 )]
 
 mod load;
+mod machine;
 
 use load::{Load, Measured, quantile};
 use serde_json::Map;
@@ -48,10 +49,8 @@ fn main() {
             .await
             .unwrap();
         let native = native().await;
-        let cores = std::thread::available_parallelism().map_or(0, usize::from);
-        println!(
-            "acknowledged echoes over WebSockets; server and clients on the same {cores} cores"
-        );
+        println!("acknowledged echoes over WebSockets; server and clients share the machine");
+        println!("on {}", machine::describe());
         for (clients, window) in [(50, 16), (200, 1)] {
             println!("\n{clients} clients, {window} under way each");
             let load = |address: SocketAddr, auth: String| Load {
