@@ -149,7 +149,7 @@ scenario("only the configured origin may read answers, with credentials", async 
   assert.notEqual(other.headers.get("access-control-allow-origin"), "*");
 });
 
-scenario("path, ping and the names of the source documents' environment are honoured", async () => {
+scenario("path, ping and the names of the environment of older servers are honoured", async () => {
   const configured = await startHost({
     plugins: ["probe"],
     environment: {

@@ -163,7 +163,7 @@ pub struct Loaded {
     sources: BTreeMap<Vec<String>, Source>,
 }
 
-/// Names of the documents that the dialects come from, and the keys that they stand for.
+/// Names that front ends and backends of older servers are configured with, and the keys that they stand for.
 const KNOWN_VARIABLES: [(&str, &[&str], Form); 9] = [
     ("WEBSOCKET_PATH", &["socket", "path"], Form::Text),
     (

@@ -13,7 +13,7 @@ use serde::{
 use serde_json::value::RawValue;
 use std::{cell::RefCell, fmt};
 
-/// An id as the dialects define it: 1 to 128 letters, digits and `_ - . @ ~`. It cannot contain a
+/// An id: 1 to 128 letters, digits and `_ - . @ ~`. It cannot contain a
 /// `:`, so no crafted id can name another room.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]

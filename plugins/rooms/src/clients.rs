@@ -88,8 +88,16 @@ fn answer(record: &Record, member_count: u32) -> Result<Ack> {
     Ack::with(&BTreeMap::from([("room", room)]))
 }
 
-/// A user joins with the first of their connections; the others hear of it.
+/// A user joins with the first of their connections; the others hear of it. The room may have been
+/// deleted, or made anew for others, while the join was under way: then they are out again.
 pub(crate) fn joined(cx: &mut Cx, joined: Joined) -> Result<()> {
+    let user = cx.user()?;
+    let id = joined.room.strip_prefix("room:").map(Id::new).transpose()?;
+    let record = id.map(|id| Record::find(cx, &id)).transpose()?.flatten();
+    if !record.is_some_and(|record| record.admits(&user)) {
+        cx.leave(joined.room);
+        return Ok(());
+    }
     if !joined.first {
         return Ok(());
     }

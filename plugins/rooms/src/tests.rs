@@ -1,6 +1,6 @@
 use super::plugin;
 use serde_json::{Value, json};
-use switchboard_plugin::{Client, TestHost, User};
+use switchboard_plugin::{Ack, Client, Cx, TestHost, User};
 
 fn host() -> TestHost {
     TestHost::new(plugin())
@@ -373,4 +373,27 @@ fn backends_speak() {
         "maintenance"
     );
     host.expect_silence(&ben);
+}
+
+#[test]
+fn who_joins_a_room_that_was_deleted_meanwhile_is_out_again() {
+    // Joins without looking, as a handler does that looked a moment before.
+    let late = |cx: &mut Cx, room: String| {
+        cx.join(room);
+        Ok(Ack::ok())
+    };
+    let mut host = TestHost::new(plugin().on("late", late));
+    let room = |members: &[&str]| json!({ "name": "R", "roomId": "r", "visibility": "private", "members": members });
+    host.server_event("room-create", room(&["ann", "ben"]))
+        .expect_ok();
+    let (ann, ben) = (host.connect("ann"), host.connect("ben"));
+    host.send(&ann, "late", "room:r").expect_ok();
+    assert_eq!(host.rooms(&ann), ["room:r"]);
+    host.server_event("room-delete", json!({ "roomId": "r" }))
+        .expect_ok();
+    host.send(&ben, "late", "room:r").expect_ok();
+    assert!(host.rooms(&ben).is_empty(), "there is no such room");
+    host.server_event("room-create", room(&["ann"])).expect_ok();
+    host.send(&ben, "late", "room:r").expect_ok();
+    assert!(host.rooms(&ben).is_empty(), "the new one is for others");
 }
