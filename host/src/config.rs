@@ -281,6 +281,9 @@ impl Config {
         problems.extend(self.limits.problems());
         problems.extend(self.api.problems());
         problems.extend(self.plugins.problems());
+        for (name, plugin) in &self.plugin {
+            problems.extend(plugin.problems(name));
+        }
         problems
     }
 

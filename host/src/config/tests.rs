@@ -218,3 +218,36 @@ fn serving_needs_a_key_or_guests() {
             .is_none()
     );
 }
+
+#[test]
+fn what_could_not_work_is_refused_by_its_key() {
+    for (file, expected) in [
+        (
+            "[socket]\npath = \"/api\"",
+            "socket.path: `/api` would hide",
+        ),
+        (
+            "[socket]\npath = \"/metrics\"",
+            "would hide the host's own `/metrics`",
+        ),
+        (
+            "[plugins]\nmemory_mb = 9999999",
+            "plugins.memory_mb: expected at most 4096",
+        ),
+        (
+            "[plugins]\norder = [\"a\", \"b\", \"a\"]",
+            "plugins.order: `a` is there twice",
+        ),
+        (
+            "[plugin.rooms]\ncapabilities = [\"files\"]",
+            "plugin.rooms.capabilities: there is no capability `files`",
+        ),
+        (
+            "[plugin.rooms]\nrooms = [\"user\"]",
+            "plugin.rooms.rooms: `user` is the host's own",
+        ),
+    ] {
+        let found = problems(file, &[]);
+        assert!(found.len() == 1 && found[0].contains(expected), "{found:?}");
+    }
+}

@@ -1,7 +1,10 @@
 //! What the operator sets for plugins: `[plugins]` for all of them, `[plugin.NAME]` for one.
 
 use super::quarantine::QuarantineConfig;
-use crate::core::names::{Namespace, PluginName, RoomPrefix};
+use crate::core::{
+    manifest::{ALWAYS_GRANTED, GRANTABLE},
+    names::{Namespace, PluginName, RoomPrefix, USER_PREFIX},
+};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
@@ -84,8 +87,20 @@ impl PluginsConfig {
                 self.max_instances
             ));
         }
+        // A 32-bit memory has no more.
+        if self.memory_mb > 4_096 {
+            problems.push(format!(
+                "plugins.memory_mb: expected at most 4096, got {}",
+                self.memory_mb
+            ));
+        }
         if self.deadline.is_zero() {
             problems.push("plugins.deadline: expected more than 0".to_owned());
+        }
+        for (place, name) in self.order.iter().enumerate() {
+            if self.order.iter().take(place).any(|before| before == name) {
+                problems.push(format!("plugins.order: `{name}` is there twice"));
+            }
         }
         problems
     }
@@ -142,6 +157,30 @@ impl Default for PluginConfig {
             deadline: None,
             isolation: None,
         }
+    }
+}
+
+impl PluginConfig {
+    /// Returns what is wrong with these values, each with the key that is to be changed.
+    #[must_use]
+    pub fn problems(&self, plugin: &PluginName) -> Vec<String> {
+        let mut problems = Vec::new();
+        let known: Vec<&str> = ALWAYS_GRANTED.into_iter().chain(GRANTABLE).collect();
+        for name in self.capabilities.iter().flatten() {
+            if !known.contains(&name.as_str()) {
+                problems.push(format!(
+                    "plugin.{plugin}.capabilities: there is no capability `{name}`; expected some of {}",
+                    known.join(", ")
+                ));
+            }
+        }
+        let mut rooms = self.rooms.iter().flatten();
+        if rooms.any(|prefix| prefix.as_str() == USER_PREFIX) {
+            problems.push(format!(
+                "plugin.{plugin}.rooms: `{USER_PREFIX}` is the host's own; plugins emit to users without it"
+            ));
+        }
+        problems
     }
 }
 

@@ -3,13 +3,16 @@
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
+/// Where the host answers requests that are not Socket.IO's.
+const OWN_PATHS: [&str; 4] = ["/api/v1", "/healthz", "/readyz", "/metrics"];
+
 /// How Socket.IO is served.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SocketConfig {
     /// The path that it is served under.
     pub path: String,
-    /// The web pages' origins that may connect, such as `https://example.org`; `*` for all.
+    /// The web pages' origins that may read the answers (CORS), such as `https://example.org`; `*` for all.
     pub cors_origin: Vec<String>,
     /// How often a client is asked whether it is there.
     #[serde(with = "humantime_serde")]
@@ -64,6 +67,12 @@ impl SocketConfig {
         if !self.path.starts_with('/') || self.path.len() < 2 || self.path.ends_with('/') {
             problems.push(format!(
                 "socket.path: expected a path such as `/socket.io`, got `{}`",
+                self.path
+            ));
+        }
+        if let Some(own) = OWN_PATHS.iter().find(|own| own.starts_with(&self.path)) {
+            problems.push(format!(
+                "socket.path: `{}` would hide the host's own `{own}`",
                 self.path
             ));
         }
