@@ -118,21 +118,28 @@ struct Mailbox {
 /// again does not begin anew.
 #[derive(Debug, Default)]
 pub struct Transport {
-    bucket: Mutex<Option<TokenBucket>>,
+    events: Mutex<Option<TokenBucket>>,
+    entries: Mutex<Option<TokenBucket>>,
     refused_tokens: AtomicU32,
     namespaces: AtomicU32,
 }
 
 impl Transport {
-    /// Takes one event's worth, or that of one more namespace, of what the transport may send.
+    /// Takes one event's worth of what the transport may send.
     ///
     /// # Errors
     /// When it is used up: how long until it is not.
-    pub fn take_rate(&self, rate: Rate, now: Instant) -> Result<(), Duration> {
-        self.bucket
-            .lock()
-            .get_or_insert_with(|| TokenBucket::new(rate, now))
-            .take(now)
+    pub fn take_event(&self, rate: Rate, now: Instant) -> Result<(), Duration> {
+        take(&self.events, rate, now)
+    }
+
+    /// Takes one entry's worth of how often the transport may enter namespaces; as often as it may
+    /// send events, and apart from them.
+    ///
+    /// # Errors
+    /// When it is used up: how long until it is not.
+    pub fn take_entry(&self, rate: Rate, now: Instant) -> Result<(), Duration> {
+        take(&self.entries, rate, now)
     }
 
     /// Counts a refused token; returns how many there were since the last one that was accepted.
@@ -164,6 +171,13 @@ impl Transport {
     pub fn is_unused(&self) -> bool {
         self.namespaces.load(Ordering::Acquire) == 0
     }
+}
+
+fn take(bucket: &Mutex<Option<TokenBucket>>, rate: Rate, now: Instant) -> Result<(), Duration> {
+    bucket
+        .lock()
+        .get_or_insert_with(|| TokenBucket::new(rate, now))
+        .take(now)
 }
 
 /// One connection of a client to one namespace.
@@ -230,7 +244,7 @@ impl Connection {
     /// # Errors
     /// When one of the two is used up: how long until it is not.
     pub fn take_rate(&self, now: Instant) -> Result<(), Duration> {
-        self.transport.take_rate(self.rate, now)?;
+        self.transport.take_event(self.rate, now)?;
         match &*self.user_bucket.lock() {
             Some(bucket) => bucket.lock().take(now),
             None => Ok(()),

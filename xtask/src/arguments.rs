@@ -48,8 +48,8 @@ Check what CI checks before it runs the tests.
 Usage: cargo xtask lint
 
 Layers and tidiness of the sources, rustfmt, clippy for the host and for the plugins
-on wasm32-wasip2, rustdoc, each with warnings as errors, and licences by cargo-deny
-where it is installed (`cargo deny check advisories` asks for known holes).
+on wasm32-wasip2, rustdoc, each with warnings as errors, and cargo-deny where it is
+installed; advisories where their database can be reached.
 ";
 
 const BENCH_HELP: &str = "\

@@ -18,6 +18,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
 
     process::run(cargo().args([
         "clippy",
+        "--locked",
         "--workspace",
         "--all-targets",
         "--",
@@ -29,7 +30,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     if !plugins.is_empty() {
         tools::ensure_wasm_target(workspace)?;
         let mut clippy = cargo();
-        clippy.args(["clippy", "--target", WASM_TARGET]);
+        clippy.args(["clippy", "--locked", "--target", WASM_TARGET]);
         for plugin in plugins {
             clippy.args(["-p", &plugin.name]);
         }
@@ -39,6 +40,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     let mut doc = cargo();
     doc.args([
         "doc",
+        "--locked",
         "--workspace",
         "--no-deps",
         "--document-private-items",
@@ -47,10 +49,15 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     process::run(&mut doc)?;
 
     if tools::on_path("cargo-deny").is_some() {
-        // Advisories are fetched from elsewhere than the registry; who can reach that asks for them.
-        process::run(cargo().args(["deny", "check", "licenses", "bans", "sources"]))?;
+        // Advisories come from elsewhere than the registry, which not every machine can reach.
+        if process::run(cargo().args(["deny", "fetch", "db"])).is_ok() {
+            process::run(cargo().args(["deny", "check"]))?;
+        } else {
+            process::run(cargo().args(["deny", "check", "licenses", "bans", "sources"]))?;
+            eprintln!("\nthe database of advisories is out of reach: they were not checked");
+        }
     } else {
-        eprintln!("\ncargo-deny is not installed: licences were not checked");
+        eprintln!("\ncargo-deny is not installed: licences and advisories were not checked");
     }
     Ok(())
 }

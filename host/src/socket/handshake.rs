@@ -189,7 +189,7 @@ impl Edge {
             ));
         }
         let rate = self.pipeline.connections.limits().per_connection;
-        if transport.take_rate(rate, Instant::now()).is_err() {
+        if transport.take_entry(rate, Instant::now()).is_err() {
             return Err(Refused {
                 code: Code::RateLimited,
                 message: "this transport sends too much".to_owned(),
