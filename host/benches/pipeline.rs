@@ -14,14 +14,14 @@
     clippy::panic
 )]
 
-mod machine;
+mod setting;
 
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, ready};
 use serde_json::{Map, Value};
+use setting::Folder;
 use std::{
     cell::Cell,
-    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -30,19 +30,17 @@ use std::{
 };
 use switchboard::{
     app::App,
-    config::Config,
-    connections::Message,
+    connections::{Connection, Message},
     core::{
         event::Identity,
         names::{EventName, Namespace, PluginName, UserId},
         payload,
-        secret::Secret,
     },
-    pipeline::now_ms,
+    pipeline::{Pipeline, now_ms},
     plugin::config::Isolation,
     ports::{Acknowledge, CloseReason, Frame, Outbound, SendError},
 };
-use tokio::sync::Notify;
+use tokio::{runtime::Handle, sync::Notify};
 
 const EVENTS: usize = 20_000;
 
@@ -103,7 +101,7 @@ fn main() {
         "one event of {} bytes, two emissions, one acknowledgement; {EVENTS} events each, on one thread",
         packet.len()
     );
-    println!("on {}", machine::describe());
+    println!("on {}", setting::machine());
     let baseline = print(
         "the handler natively, without host or guest",
         native(&packet),
@@ -183,29 +181,14 @@ fn neighbours(packet: &str) {
     guests.shutdown_background();
 }
 
-async fn beside(handle: tokio::runtime::Handle, packet: &str, loops: bool) -> Vec<u64> {
-    let (config, folder) = config(Isolation::Pool);
-    let faulty =
-        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/test-plugins/faulty.wasm");
-    std::fs::copy(faulty, folder.join("faulty.wasm")).unwrap();
-    let app = App::start(config, handle, axum::Router::new())
+async fn beside(handle: Handle, packet: &str, loops: bool) -> Vec<u64> {
+    let folder = Folder::with(&["load", "faulty"]);
+    let app = App::start(setting::config(&folder), handle, axum::Router::new())
         .await
         .unwrap();
     let pipeline = app.pipeline().clone();
-    let open = |user: &str| {
-        let counted = Arc::new(Counted::default());
-        let connection = pipeline.connections.create(
-            Namespace::root(),
-            Arc::new(Out(counted.clone())),
-            Arc::default(),
-        );
-        let user = UserId::new(user).unwrap();
-        let identity = Identity::new(user, "student".to_owned(), Map::new(), None);
-        pipeline.open(&connection, Some(identity));
-        (connection, counted)
-    };
     let looping = loops.then(|| {
-        let ((connection, counted), pipeline) = (open("looper"), pipeline.clone());
+        let ((connection, counted), pipeline) = (open(&pipeline, "looper"), pipeline.clone());
         tokio::spawn(async move {
             loop {
                 let slot: Box<dyn Acknowledge> = Box::new(Answered(counted.clone()));
@@ -215,7 +198,7 @@ async fn beside(handle: tokio::runtime::Handle, packet: &str, loops: bool) -> Ve
             }
         })
     });
-    let (connection, counted) = open("bench");
+    let (connection, counted) = open(&pipeline, "bench");
     let mut times = Vec::new();
     let mut pace = tokio::time::interval(Duration::from_millis(2));
     for _ in 0..3_000 {
@@ -230,7 +213,6 @@ async fn beside(handle: tokio::runtime::Handle, packet: &str, loops: bool) -> Ve
         looping.abort();
     }
     app.stop().await;
-    std::fs::remove_file(folder.join("faulty.wasm")).unwrap();
     times
 }
 
@@ -261,45 +243,29 @@ fn native(packet: &str) -> Vec<u64> {
         .collect()
 }
 
-fn config(isolation: Isolation) -> (Config, PathBuf) {
-    let built = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/test-plugins/load.wasm");
-    let folder = std::env::temp_dir().join(format!("switchboard-bench-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    std::fs::copy(&built, folder.join("load.wasm")).unwrap_or_else(|error| {
-        panic!(
-            "{}: {error}; run `cargo xtask build --plugins`",
-            built.display()
-        )
-    });
-    let mut config = Config::default();
-    config.auth.secret = Some(Secret::new(
-        "the secret of the benchmarks, 32 bytes or more".to_owned(),
-    ));
-    config.server.listen = "127.0.0.1:0".to_owned();
-    config.plugins.dir = folder.clone();
-    config.plugins.cache_dir = Some(folder.join("cache"));
-    config.plugins.isolation = isolation;
-    config.limits.burst = 1_000_000_000;
-    config.limits.user_burst = 1_000_000_000;
-    (config, folder)
-}
-
-async fn pipeline(handle: tokio::runtime::Handle, isolation: Isolation, packet: &str) -> Vec<u64> {
-    let app = App::start(config(isolation).0, handle, axum::Router::new())
-        .await
-        .unwrap();
-    let pipeline = app.pipeline();
+/// Opens a connection that answers nobody.
+fn open(pipeline: &Arc<Pipeline>, user: &str) -> (Arc<Connection>, Arc<Counted>) {
     let counted = Arc::new(Counted::default());
     let connection = pipeline.connections.create(
         Namespace::root(),
         Arc::new(Out(counted.clone())),
         Arc::default(),
     );
-    let user = UserId::new("bench").unwrap();
-    pipeline.open(
-        &connection,
-        Some(Identity::new(user, "student".to_owned(), Map::new(), None)),
-    );
+    let user = UserId::new(user).unwrap();
+    let identity = Identity::new(user, "student".to_owned(), Map::new(), None);
+    pipeline.open(&connection, Some(identity));
+    (connection, counted)
+}
+
+async fn pipeline(handle: Handle, isolation: Isolation, packet: &str) -> Vec<u64> {
+    let folder = Folder::with(&["load"]);
+    let mut config = setting::config(&folder);
+    config.plugins.isolation = isolation;
+    let app = App::start(config, handle, axum::Router::new())
+        .await
+        .unwrap();
+    let pipeline = app.pipeline();
+    let (connection, counted) = open(pipeline, "bench");
     let mut times = Vec::with_capacity(EVENTS);
     for number in 0..EVENTS + 500 {
         let start = Instant::now();
@@ -319,12 +285,13 @@ async fn pipeline(handle: tokio::runtime::Handle, isolation: Isolation, packet: 
 
 /// Replaces the file by others that differ in a custom section, and measures until the new one is in
 /// force.
-async fn swaps(handle: tokio::runtime::Handle) {
-    let (config, folder) = config(Isolation::Pool);
-    let app = App::start(config, handle, axum::Router::new())
+async fn swaps(handle: Handle) {
+    let folder = Folder::with(&["load"]);
+    let app = App::start(setting::config(&folder), handle, axum::Router::new())
         .await
         .unwrap();
-    let original = std::fs::read(folder.join("load.wasm")).unwrap();
+    let plugins = &folder.0;
+    let original = std::fs::read(plugins.join("load.wasm")).unwrap();
     let name = PluginName::new("load").unwrap();
     let digest = || {
         app.pipeline()
@@ -339,10 +306,10 @@ async fn swaps(handle: tokio::runtime::Handle) {
             let mut bytes = original.clone();
             // A custom section (id 0) of three bytes: the length of its name, the name, and the number.
             bytes.extend([0, 3, 1, b'n', number]);
-            std::fs::write(folder.join("next"), bytes).unwrap();
+            std::fs::write(plugins.join("next"), bytes).unwrap();
             let before = digest();
             let start = Instant::now();
-            std::fs::rename(folder.join("next"), folder.join("load.wasm")).unwrap();
+            std::fs::rename(plugins.join("next"), plugins.join("load.wasm")).unwrap();
             while digest() == before {
                 tokio::time::sleep(Duration::from_micros(200)).await;
             }
@@ -353,5 +320,4 @@ async fn swaps(handle: tokio::runtime::Handle) {
     print("swap, compiled anew", cold);
     print("swap, compiled before", cached);
     app.stop().await;
-    std::fs::remove_dir_all(folder).ok();
 }

@@ -13,18 +13,18 @@
 )]
 
 mod load;
-mod machine;
+mod setting;
 
 use load::{Load, Measured, quantile};
 use serde_json::Map;
+use setting::Folder;
 use socketioxide::{
     SocketIo,
     extract::{AckSender, Data, SocketRef},
 };
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
-use switchboard::{app::App, auth::TokenMinter, config::Config, core::secret::Secret};
+use std::{net::SocketAddr, time::Duration};
+use switchboard::{app::App, auth::TokenMinter};
 
-const SECRET: &str = "the secret of the benchmarks, 32 bytes or more";
 const ROUNDS: usize = 3;
 
 fn main() {
@@ -39,18 +39,18 @@ fn main() {
         .unwrap();
     let handle = guests.handle().clone();
     sockets.block_on(async move {
-        let mut config = config();
+        let folder = Folder::with(&["load"]);
+        let config = setting::config(&folder);
         let minter = TokenMinter::from_config(&config.auth).unwrap();
         let token = minter
             .mint("bench", "student", Duration::from_secs(3_600), Map::new())
             .unwrap();
-        config.server.listen = "127.0.0.1:0".to_owned();
         let app = App::start(config, handle, axum::Router::new())
             .await
             .unwrap();
         let native = native().await;
         println!("acknowledged echoes over WebSockets; server and clients share the machine");
-        println!("on {}", machine::describe());
+        println!("on {}", setting::machine());
         for (clients, window) in [(50, 16), (200, 1)] {
             println!("\n{clients} clients, {window} under way each");
             let load = |address: SocketAddr, auth: String| Load {
@@ -94,37 +94,6 @@ fn print(name: &str, measured: &Measured) {
         at(0.99),
         at(1.0)
     );
-}
-
-fn config() -> Config {
-    let mut config = Config::default();
-    config.auth.secret = Some(Secret::new(SECRET.to_owned()));
-    config.plugins.dir = plugin_folder();
-    config.socket.handshakes_per_second = 1_000_000;
-    config.socket.handshake_burst = 1_000_000;
-    for limit in [
-        &mut config.limits.events_per_second,
-        &mut config.limits.burst,
-        &mut config.limits.user_events_per_second,
-        &mut config.limits.user_burst,
-    ] {
-        *limit = 1_000_000_000;
-    }
-    config
-}
-
-/// A folder with nothing but the plugin that is measured.
-fn plugin_folder() -> PathBuf {
-    let built = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/test-plugins/load.wasm");
-    let folder = std::env::temp_dir().join(format!("switchboard-bench-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    std::fs::copy(&built, folder.join("load.wasm")).unwrap_or_else(|error| {
-        panic!(
-            "{}: {error}; run `cargo xtask build --plugins`",
-            built.display()
-        )
-    });
-    folder
 }
 
 /// The baseline: the same echo, natively.

@@ -151,8 +151,8 @@ impl App {
                     plugin = %name, namespace = %config.namespace,
                     "plugin.{name}.namespace: another namespace takes a restart; the plugin stays where it is"
                 );
-                let plugin = self.pipeline.routes.snapshot();
-                let before = plugin.plugin(name).map(|plugin| &plugin.info().namespace);
+                let routes = self.pipeline.routes.snapshot();
+                let before = routes.plugin(name).map(|plugin| &plugin.info().namespace);
                 config.namespace = before.cloned().unwrap_or_else(Namespace::root);
             }
         }

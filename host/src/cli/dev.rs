@@ -32,6 +32,10 @@ const TOKEN_LIFE: Duration = Duration::from_secs(12 * 60 * 60);
 const SECRET_CHARACTERS: usize = 48;
 
 pub(super) fn dev(flags: &Flags, packages: &[String]) -> Result<ExitCode> {
+    anyhow::ensure!(
+        flags.plugins.is_none(),
+        "--plugins is for `serve`; `dev` serves what it builds, and `--package NAME` chooses what that is"
+    );
     let mut config = match config::load(flags)? {
         Ok(loaded) => loaded.config,
         Err(code) => return Ok(code),
@@ -79,11 +83,16 @@ fn prepare(config: &mut Config, workspace: &Workspace) -> Option<String> {
 }
 
 fn introduce(address: SocketAddr, minter: Option<&TokenMinter>, key: Option<&str>) -> Result<()> {
-    say(&format!("\n  open http://{address}/ in two tabs\n"))?;
-    if let Some(token) =
-        minter.and_then(|minter| minter.mint("ann", "student", TOKEN_LIFE, Map::new()).ok())
-    {
-        say(&format!("  a token for `ann`: {token}\n"))?;
+    match minter {
+        Some(minter) => {
+            say(&format!("\n  open http://{address}/ in two tabs\n"))?;
+            let token = minter.mint("ann", "student", TOKEN_LIFE, Map::new())?;
+            say(&format!("  a token for `ann`: {token}\n"))?;
+        }
+        // The page mints tokens, and so does `token`: neither can with keys that only verify.
+        None => say(&format!(
+            "\n  listening on http://{address}; with public keys only, tokens come from elsewhere, and there is no page\n"
+        ))?,
     }
     if let Some(key) = key {
         say(&format!("  the API key of this run: {key}\n"))?;

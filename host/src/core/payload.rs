@@ -32,13 +32,7 @@ pub enum InvalidArgs {
 /// # Errors
 /// When the text is not an array that begins with a text without escapes.
 pub fn split_packet(packet: &str) -> Result<(&str, String), InvalidArgs> {
-    let rest = packet
-        .trim_start()
-        .strip_prefix('[')
-        .ok_or(InvalidArgs::NotAnArray)?
-        .trim_start();
-    let rest = rest.strip_prefix('"').ok_or(InvalidArgs::NotAnArray)?;
-    let (name, rest) = rest.split_once('"').ok_or(InvalidArgs::NotAnArray)?;
+    let (name, rest) = split_name(packet).ok_or(InvalidArgs::NotAnArray)?;
     let rest = rest.trim_start();
     let args = match rest.strip_prefix(',') {
         // A comma promises an argument.
@@ -53,6 +47,17 @@ pub fn split_packet(packet: &str) -> Result<(&str, String), InvalidArgs> {
         None => return Err(InvalidArgs::NotAnArray),
     };
     Ok((name, args))
+}
+
+/// Returns the event's name in a packet's array, whatever comes behind it; empty where there is none.
+#[must_use]
+pub fn name_of_packet(packet: &str) -> &str {
+    split_name(packet).map_or("", |(name, _)| name)
+}
+
+fn split_name(packet: &str) -> Option<(&str, &str)> {
+    let rest = packet.trim_start().strip_prefix('[')?.trim_start();
+    rest.strip_prefix('"')?.split_once('"')
 }
 
 /// Returns the array that goes to a client: the event's name, then its arguments. The arguments

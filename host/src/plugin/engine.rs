@@ -2,7 +2,10 @@
 
 use super::config::PluginsConfig;
 use anyhow::{Context, Result};
+use futures_util::future::BoxFuture;
 use std::{sync::Arc, time::Duration};
+use tokio::runtime::{self, Runtime};
+use tokio_util::task::AbortOnDropHandle;
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 /// How long a guest runs before it lets others run; the deadline of a call is watched apart from it.
@@ -100,6 +103,47 @@ impl Compiler {
     /// Runs a job on these threads and returns what it returns. Blocks.
     pub(super) fn run<T: Send>(&self, job: impl FnOnce() -> T + Send) -> T {
         self.0.install(job)
+    }
+}
+
+/// Threads of low priority on which calls go on that take long. A guest that computes without end
+/// keeps its core busy, and the system gives that up late to a thread of equal rank that wakes: those
+/// with little to do would wait for it.
+pub(super) struct LongCalls(Option<Runtime>);
+
+impl LongCalls {
+    /// Starts the threads: one for each core.
+    ///
+    /// # Errors
+    /// When they cannot be started.
+    pub(super) fn start() -> Result<Self> {
+        let runtime = runtime::Builder::new_multi_thread()
+            .thread_name("long calls")
+            .on_thread_start(lower_priority)
+            .global_queue_interval(1)
+            .enable_all()
+            .build()
+            .context("the threads for long calls could not be started")?;
+        Ok(Self(Some(runtime)))
+    }
+
+    /// Goes on with a call, until it ends or what is returned is dropped.
+    pub(super) fn spawn<T: Send + 'static>(
+        &self,
+        call: BoxFuture<'static, T>,
+    ) -> AbortOnDropHandle<T> {
+        AbortOnDropHandle::new(match &self.0 {
+            Some(runtime) => runtime.spawn(call),
+            None => tokio::spawn(call),
+        })
+    }
+}
+
+impl Drop for LongCalls {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 

@@ -4,6 +4,8 @@
 use super::{
     bindings::PluginPre,
     config::{Isolation, PluginConfig, PluginsConfig},
+    deadline::in_time,
+    engine::LongCalls,
     guest::{self, About, Call, Guest, GuestState, Texts, Waits},
     quarantine::{Change, Quarantine},
 };
@@ -16,19 +18,14 @@ use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use prometheus_client::metrics::{counter::Counter, histogram::Histogram};
 use std::{
-    future::Future,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::Poll,
     time::{Duration, Instant},
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use wasmtime::Engine;
-
-/// How long the calls of one event may wait for the store together.
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// How instances of one generation are used.
 #[derive(Debug, Clone, Copy)]
@@ -79,6 +76,34 @@ impl Budget {
     }
 }
 
+/// What instances are made of.
+struct Mould {
+    engine: Engine,
+    pre: PluginPre<GuestState>,
+    about: Arc<About>,
+}
+
+impl Mould {
+    async fn instance(&self, slot: Slot) -> Result<Guest, CallError> {
+        let permit = match slot {
+            Slot::Kept(guest) => return Ok(guest),
+            Slot::Fresh(permit) => permit,
+        };
+        let mut store = guest::store(&self.engine, &self.about);
+        let plugin = self
+            .pre
+            .instantiate_async(&mut store)
+            .await
+            .map_err(|error| CallError::Unavailable(format!("{error:#}")))?;
+        Ok(Guest {
+            store,
+            plugin,
+            events: 0,
+            permit,
+        })
+    }
+}
+
 /// Where the instance for a call comes from.
 enum Slot {
     /// It was kept.
@@ -96,10 +121,10 @@ struct Counters {
 
 /// See the module's page.
 pub struct Generation {
-    engine: Engine,
-    pre: PluginPre<GuestState>,
+    mould: Arc<Mould>,
     about: Arc<About>,
     usage: Usage,
+    long: Arc<LongCalls>,
     /// Calls of this plugin at once, so that a slow one does not take every instance.
     calls: Semaphore,
     budget: Budget,
@@ -115,6 +140,7 @@ impl Generation {
         pre: PluginPre<GuestState>,
         about: Arc<About>,
         usage: Usage,
+        long: Arc<LongCalls>,
         budget: Budget,
         quarantine: Quarantine,
     ) -> Self {
@@ -136,10 +162,14 @@ impl Generation {
         };
         about.metrics.quarantined.get_or_create(&label).set(0);
         Self {
-            engine: pre.engine().clone(),
-            pre,
+            mould: Arc::new(Mould {
+                engine: pre.engine().clone(),
+                pre,
+                about: about.clone(),
+            }),
             about,
             usage,
+            long,
             calls: Semaphore::new(usage.calls),
             budget,
             kept: Mutex::default(),
@@ -158,25 +188,6 @@ impl Generation {
         let permit = self.budget.fresh.clone().acquire_owned().await;
         let permit = permit.map_err(|error| CallError::Unavailable(error.to_string()))?;
         Ok(Slot::Fresh(permit))
-    }
-
-    async fn instance(&self, slot: Slot) -> Result<Guest, CallError> {
-        let permit = match slot {
-            Slot::Kept(guest) => return Ok(guest),
-            Slot::Fresh(permit) => permit,
-        };
-        let mut store = guest::store(&self.engine, &self.about);
-        let plugin = self
-            .pre
-            .instantiate_async(&mut store)
-            .await
-            .map_err(|error| CallError::Unavailable(format!("{error:#}")))?;
-        Ok(Guest {
-            store,
-            plugin,
-            events: 0,
-            permit,
-        })
     }
 
     /// Keeps an instance for another event, unless it has been used enough or there is no place.
@@ -202,15 +213,19 @@ impl Generation {
         }
     }
 
+    /// Refuses an event while the plugin is given none at all.
+    fn check_pause(&self) -> Result<(), CallError> {
+        if self.serving.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let pause = self.quarantine.lock().pause_left(Instant::now());
+        pause.map_or(Ok(()), |pause| Err(self.quarantined(pause)))
+    }
+
     /// Returns the right to run one call, after a wait where too many are under way.
     async fn turn(&self) -> Result<SemaphorePermit<'_>, CallError> {
         if let Ok(turn) = self.calls.try_acquire() {
             return Ok(turn);
-        }
-        // Nobody waits for a plugin that takes no events.
-        let pause = self.quarantine.lock().pause_left(Instant::now());
-        if let Some(pause) = pause {
-            return Err(self.quarantined(pause));
         }
         let turn = self.calls.acquire().await;
         turn.map_err(|error| CallError::Unavailable(error.to_string()))
@@ -224,60 +239,34 @@ impl Generation {
         start: Instant,
     ) -> Result<Verdict, CallError> {
         let waits = Arc::new(Waits::default());
+        let mould = self.mould.clone();
+        let call = Call {
+            event: event.clone(),
+            state: state.clone(),
+            waits: waits.clone(),
+        };
         // An instance that is not put back, for a trap, a timeout or because the whole call was
         // cancelled, is dropped here with its store.
-        let call = async {
-            let mut guest = self.instance(slot).await?;
+        let call = Box::pin(async move {
+            let mut guest = mould.instance(slot).await?;
+            let event = call.event.clone();
             let data = guest.store.data_mut();
             data.log_lines = 0;
-            data.call = Some(Call {
-                event: event.clone(),
-                state: state.clone(),
-                waits: waits.clone(),
-            });
+            data.call = Some(call);
             guest.store.set_epoch_deadline(1);
-            let texts = Texts::of(event, &self.about.info);
+            let texts = Texts::of(&event, &mould.about.info);
             let result = guest
                 .plugin
                 .switchboard_plugin_guest()
-                .call_handle(&mut guest.store, texts.to_wit(event))
+                .call_handle(&mut guest.store, texts.to_wit(&event))
                 .await
                 .map_err(|error| CallError::Trap(describe_trap(&error)))?;
             Ok((guest, result))
-        };
-        let (guest, result) = self.in_time(start, &waits, call).await?;
+        });
+        let deadline = self.usage.deadline;
+        let (guest, result) = in_time(start.into(), deadline, &waits, &self.long, call).await?;
         self.put_back(guest);
         guest::from_wit(result, &self.about.bounds).map_err(CallError::BadReply)
-    }
-
-    /// Watches the deadline of a call, which has as much longer as it waits for the store.
-    async fn in_time<T>(
-        &self,
-        start: Instant,
-        waits: &Waits,
-        call: impl Future<Output = Result<T, CallError>>,
-    ) -> Result<T, CallError> {
-        let mut call = std::pin::pin!(call);
-        // Most calls end at once, and need no timer.
-        if let Poll::Ready(result) = futures_util::poll!(call.as_mut()) {
-            return result;
-        }
-        let deadline = self.usage.deadline;
-        let mut waited = Duration::ZERO;
-        loop {
-            let end = start + deadline + waited;
-            if let Ok(result) = tokio::time::timeout_at(end.into(), call.as_mut()).await {
-                return result;
-            }
-            let before = std::mem::replace(&mut waited, waits.total());
-            if waited > LONGEST_WAIT {
-                let why = format!("state was waited for {LONGEST_WAIT:?}");
-                return Err(CallError::Unavailable(why));
-            }
-            if waited == before {
-                return Err(CallError::Timeout(deadline));
-            }
-        }
     }
 
     fn fault(&self, outcome: &'static str, event: &Event, now: Instant) {
@@ -352,6 +341,8 @@ impl Plugin for Generation {
         state: &'a Arc<dyn KvTransaction>,
     ) -> BoxFuture<'a, Result<Verdict, CallError>> {
         Box::pin(async move {
+            // Nobody waits for a plugin that takes no events, nor uses an instance up.
+            self.check_pause()?;
             let _turn = self.turn().await?;
             let slot = self.slot().await?;
             let start = Instant::now();

@@ -14,12 +14,7 @@ use bindings::types as wit;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use std::{
-    future::Future,
-    sync::Arc,
-    task::Poll,
-    time::{Duration, Instant},
-};
+use std::{future::Future, sync::Arc, task::Poll, time::Duration};
 use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::{ResourceLimiter, Store, component::ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
@@ -54,7 +49,7 @@ pub(super) struct Call {
 
 /// How long a call has waited for the store, which does not count against its deadline.
 #[derive(Default)]
-pub(super) struct Waits(Mutex<(Duration, Option<Instant>)>);
+pub(super) struct Waits(Mutex<(Duration, Option<tokio::time::Instant>)>);
 
 impl Waits {
     /// Waits for what a store answers. Costs nothing where it answers at once.
@@ -63,13 +58,18 @@ impl Waits {
         if let Poll::Ready(answer) = futures_util::poll!(answer.as_mut()) {
             return answer;
         }
-        self.0.lock().1 = Some(Instant::now());
+        self.0.lock().1 = Some(tokio::time::Instant::now());
         let answer = answer.await;
         let mut waits = self.0.lock();
         if let Some(since) = waits.1.take() {
             waits.0 += since.elapsed();
         }
         answer
+    }
+
+    /// Tells whether the store is waited for now.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.0.lock().1.is_some()
     }
 
     /// Returns how long it was so far.

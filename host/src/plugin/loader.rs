@@ -5,7 +5,7 @@ use super::{
     bindings::{Plugin, PluginPre, switchboard::plugin as wit},
     cache::{CodeCache, hex},
     config::{PluginConfig, PluginConfigs, PluginsConfig},
-    engine::Compiler,
+    engine::{Compiler, LongCalls},
     generation::{Budget, Generation, Usage, describe_trap},
     guest::{self, About, GuestState, InstanceBounds},
     quarantine::Quarantine,
@@ -158,6 +158,7 @@ impl LoadError {
 pub struct Loader {
     engine: Engine,
     compiler: Compiler,
+    long: Arc<LongCalls>,
     cache: CodeCache,
     config: PluginsConfig,
     rooms: Arc<dyn RoomsView>,
@@ -180,6 +181,7 @@ impl Loader {
         Ok(Self {
             engine: super::engine::engine(&config)?,
             compiler: Compiler::start()?,
+            long: Arc::new(LongCalls::start()?),
             cache: CodeCache::open(config.cache_dir.clone()),
             budget: Budget::of(&config),
             config,
@@ -263,6 +265,7 @@ impl Loader {
             pre,
             about,
             Usage::of(&self.config, &config),
+            self.long.clone(),
             self.budget.clone(),
             Quarantine::new(self.config.quarantine.clone()),
         ))

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`loader`] | the one way from bytes to a generation that may be published |
 //! | [`generation`] | hands events to instances, and keeps some of them warm |
+//! | [`deadline`] | how long a call may take, and where it goes on when it takes long |
 //! | [`guest`] | one instance, what it may use, and the contract's types |
 //! | [`capabilities`] | what plugins import |
 //! | [`quarantine`] | plugins that fail again and again are given no events |
@@ -16,6 +17,7 @@ mod bindings;
 mod cache;
 mod capabilities;
 pub mod config;
+mod deadline;
 mod engine;
 mod generation;
 mod guest;

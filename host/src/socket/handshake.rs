@@ -62,7 +62,14 @@ impl DisconnectHandler<HostAdapter, AtOnce> for Ended {
         leave: fn(Arc<Socket<HostAdapter>>),
     ) {
         leave(socket.clone());
-        if self.transport.leave() {
+        let is_last = self.transport.leave();
+        // After any other end the transport is gone already.
+        if is_last
+            && matches!(
+                reason,
+                DisconnectReason::ClientNSDisconnect | DisconnectReason::ServerNSDisconnect
+            )
+        {
             self.close_if_unused(socket);
         }
         if let Some(connection) = self.connection.upgrade() {

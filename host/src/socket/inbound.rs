@@ -47,7 +47,7 @@ impl MessageHandler<HostAdapter, InOrder> for Inbound {
             return;
         };
         let name = || {
-            let name = payload::split_packet(packet.as_str()).map_or("", |(name, _)| name);
+            let name = payload::name_of_packet(packet.as_str());
             name.chars().take(128).collect::<String>()
         };
         let Ok(ack) = self.pipeline.take_rate(&connection, name, ack) else {
