@@ -40,7 +40,7 @@ use switchboard::{
     plugin::config::Isolation,
     ports::{Acknowledge, CloseReason, Frame, Outbound, SendError},
 };
-use tokio::{runtime::Handle, sync::Notify};
+use tokio::sync::Notify;
 
 const EVENTS: usize = 20_000;
 
@@ -109,7 +109,6 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
-        .global_queue_interval(1)
         .build()
         .unwrap();
     for (name, isolation) in [
@@ -119,16 +118,15 @@ fn main() {
             Isolation::Event,
         ),
     ] {
-        let (handle, packet) = (runtime.handle().clone(), packet.clone());
+        let packet = packet.clone();
         let times = runtime
-            .block_on(runtime.spawn(async move { pipeline(handle, isolation, &packet).await }))
+            .block_on(runtime.spawn(async move { pipeline(isolation, &packet).await }))
             .unwrap();
         let median = print(name, times);
         println!("    {:.1} times the native handler", median / baseline);
     }
     neighbours(&packet);
-    let handle = runtime.handle().clone();
-    runtime.block_on(swaps(handle));
+    runtime.block_on(swaps());
     runtime.shutdown_background();
 }
 
@@ -151,19 +149,15 @@ fn print(name: &str, mut nanos: Vec<u64>) -> f64 {
 /// Measures a plugin's events while another plugin loops until its deadline, again and again, and
 /// while it does not; on as many threads as a host has.
 fn neighbours(packet: &str) {
-    let runtime = || {
-        tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .global_queue_interval(1)
-            .build()
-            .unwrap()
-    };
-    let (sockets, guests) = (runtime(), runtime());
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     let mut p99 = Vec::new();
     for loops in [false, true] {
-        let (handle, packet) = (guests.handle().clone(), packet.to_owned());
-        let measured = sockets.spawn(async move { beside(handle, &packet, loops).await });
-        let mut times = sockets.block_on(measured).unwrap();
+        let packet = packet.to_owned();
+        let measured = runtime.spawn(async move { beside(&packet, loops).await });
+        let mut times = runtime.block_on(measured).unwrap();
         let name = if loops {
             "paced events beside a plugin that loops"
         } else {
@@ -177,13 +171,12 @@ fn neighbours(packet: &str) {
         "    p99 beside the loop is {:.1} times that without",
         p99[1] / p99[0]
     );
-    sockets.shutdown_background();
-    guests.shutdown_background();
+    runtime.shutdown_background();
 }
 
-async fn beside(handle: Handle, packet: &str, loops: bool) -> Vec<u64> {
+async fn beside(packet: &str, loops: bool) -> Vec<u64> {
     let folder = Folder::with(&["load", "faulty"]);
-    let app = App::start(setting::config(&folder), handle, axum::Router::new())
+    let app = App::start(setting::config(&folder), axum::Router::new())
         .await
         .unwrap();
     let pipeline = app.pipeline().clone();
@@ -257,13 +250,11 @@ fn open(pipeline: &Arc<Pipeline>, user: &str) -> (Arc<Connection>, Arc<Counted>)
     (connection, counted)
 }
 
-async fn pipeline(handle: Handle, isolation: Isolation, packet: &str) -> Vec<u64> {
+async fn pipeline(isolation: Isolation, packet: &str) -> Vec<u64> {
     let folder = Folder::with(&["load"]);
     let mut config = setting::config(&folder);
     config.plugins.isolation = isolation;
-    let app = App::start(config, handle, axum::Router::new())
-        .await
-        .unwrap();
+    let app = App::start(config, axum::Router::new()).await.unwrap();
     let pipeline = app.pipeline();
     let (connection, counted) = open(pipeline, "bench");
     let mut times = Vec::with_capacity(EVENTS);
@@ -285,9 +276,9 @@ async fn pipeline(handle: Handle, isolation: Isolation, packet: &str) -> Vec<u64
 
 /// Replaces the file by others that differ in a custom section, and measures until the new one is in
 /// force.
-async fn swaps(handle: Handle) {
+async fn swaps() {
     let folder = Folder::with(&["load"]);
-    let app = App::start(setting::config(&folder), handle, axum::Router::new())
+    let app = App::start(setting::config(&folder), axum::Router::new())
         .await
         .unwrap();
     let plugins = &folder.0;

@@ -28,26 +28,18 @@ use switchboard::{app::App, auth::TokenMinter};
 const ROUNDS: usize = 3;
 
 fn main() {
-    let guests = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .global_queue_interval(1)
-        .build()
-        .unwrap();
-    let sockets = tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .unwrap();
-    let handle = guests.handle().clone();
-    sockets.block_on(async move {
+    runtime.block_on(async move {
         let folder = Folder::with(&["load"]);
         let config = setting::config(&folder);
         let minter = TokenMinter::from_config(&config.auth).unwrap();
         let token = minter
             .mint("bench", "student", Duration::from_secs(3_600), Map::new())
             .unwrap();
-        let app = App::start(config, handle, axum::Router::new())
-            .await
-            .unwrap();
+        let app = App::start(config, axum::Router::new()).await.unwrap();
         let native = native().await;
         println!("acknowledged echoes over WebSockets; server and clients share the machine");
         println!("on {}", setting::machine());
@@ -80,8 +72,7 @@ fn main() {
         }
         app.stop().await;
     });
-    guests.shutdown_background();
-    sockets.shutdown_background();
+    runtime.shutdown_background();
 }
 
 fn print(name: &str, measured: &Measured) {

@@ -55,13 +55,13 @@ pub struct App {
 
 impl App {
     /// Builds a host and starts it: when this returns, it listens and the plugins of its folder are
-    /// loaded, as far as they can be. Guests run on `guests`; `extra_routes` are served beside the
-    /// host's own.
+    /// loaded, as far as they can be. Everything runs on the runtime that this is called on, except
+    /// calls of plugins that take long; `extra_routes` are served beside the host's own.
     ///
     /// # Errors
     /// When a key cannot be read, the plugin runtime cannot be started, or the address cannot be
     /// listened on.
-    pub async fn start(config: Config, guests: Handle, extra_routes: Router) -> Result<Self> {
+    pub async fn start(config: Config, extra_routes: Router) -> Result<Self> {
         if config.redis.is_set() {
             tracing::warn!(
                 "redis is configured, and not used by this version: the host runs alone"
@@ -78,7 +78,7 @@ impl App {
             })?;
         let metrics = Arc::new(Metrics::default());
         let store = store::open(&config.state)?;
-        let pipeline = build_pipeline(&config, metrics.clone(), store.clone(), guests.clone())?;
+        let pipeline = build_pipeline(&config, metrics.clone(), store.clone())?;
         let rooms = Arc::new(RoomsOfNode {
             connections: pipeline.connections.clone(),
             rooms: pipeline.executor.rooms.clone(),
@@ -90,7 +90,6 @@ impl App {
             rooms,
             store,
             metrics,
-            &guests,
             Box::new(move |plugins| routes.publish(plugins)),
         )
         .await
@@ -194,7 +193,6 @@ fn build_pipeline(
     config: &Config,
     metrics: Arc<Metrics>,
     store: Arc<dyn StateStore>,
-    guests: Handle,
 ) -> Result<Arc<Pipeline>> {
     let connections = Arc::new(Connections::new(config.limits.of_connections()));
     let rooms = Arc::new(Rooms::new(config.limits.rooms_per_connection));
@@ -222,8 +220,7 @@ fn build_pipeline(
         },
         depth: config.limits.depth,
         turns: Turns::new(config.limits.server_events_per_key),
-        guests,
-        timers: Handle::current(),
+        runtime: Handle::current(),
         tasks: TaskTracker::new(),
         stopping: CancellationToken::new(),
     }))

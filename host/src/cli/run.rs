@@ -48,25 +48,16 @@ pub(super) fn run<Beside>(
 where
     Beside: Future<Output = ()> + Send + 'static,
 {
-    let sockets = tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        .thread_name("sockets")
+        .thread_name("switchboard")
         .build()
-        .context("could not start the runtime for sockets")?;
-    // Guests run apart from socket I/O, so that a slow one does not delay it. The interval makes
-    // events that sockets hand over go before guests that have used up their time slice.
-    let guests = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .thread_name("guests")
-        .global_queue_interval(1)
-        .build()
-        .context("could not start the runtime for guests")?;
-    let handle = guests.handle().clone();
-    let ended = sockets.block_on(async move {
+        .context("could not start the runtime")?;
+    let ended = runtime.block_on(async move {
         // Before anything can be said to listen, so that no signal is missed.
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let app = App::start(config, handle, extra_routes).await?;
+        let app = App::start(config, extra_routes).await?;
         {
             let mut out = std::io::stdout().lock();
             writeln!(out, "listening on http://{}", app.address)?;
@@ -84,8 +75,7 @@ where
             _ = interrupt.recv() => Ok(ExitCode::FAILURE),
         }
     });
-    guests.shutdown_background();
-    sockets.shutdown_background();
+    runtime.shutdown_background();
     ended
 }
 

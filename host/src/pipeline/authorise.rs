@@ -48,7 +48,7 @@ impl Pipeline {
         if identity.expires_at.is_some() {
             self.tasks.spawn_on(
                 watch_token(self.clone(), Arc::downgrade(connection)),
-                &self.timers,
+                &self.runtime,
             );
         }
     }
@@ -144,7 +144,7 @@ impl Pipeline {
                 pipeline.end(&connection, "auth timeout");
             }
         };
-        self.tasks.spawn_on(wait, &self.timers);
+        self.tasks.spawn_on(wait, &self.runtime);
     }
 
     fn tell(&self, connection: &Arc<Connection>, failure: &Failure) {

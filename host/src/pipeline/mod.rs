@@ -72,10 +72,8 @@ pub struct Pipeline {
     pub depth: u8,
     /// The order of server events with a key.
     pub turns: Turns,
-    /// The runtime that guests are called on, apart from socket I/O.
-    pub guests: Handle,
-    /// The runtime for everything that only waits.
-    pub timers: Handle,
+    /// Where everything runs.
+    pub runtime: Handle,
     /// Everything that runs, to be waited for.
     pub tasks: TaskTracker,
     /// Set when the host stops: nothing new is taken.
@@ -310,7 +308,7 @@ impl Pipeline {
                 pipeline.deliver(effects.caused, None, 1);
                 outcome
             },
-            &self.guests,
+            &self.runtime,
         );
         handled.await.unwrap_or(Err(stopping))
     }
@@ -321,7 +319,7 @@ impl Pipeline {
         let pipeline = self.clone();
         self.tasks.spawn_on(
             async move { pipeline.work(&connection).await },
-            &self.guests,
+            &self.runtime,
         );
     }
 
@@ -521,7 +519,7 @@ impl Pipeline {
                         pipeline.start(connection);
                     }
                 },
-                &self.timers,
+                &self.runtime,
             );
         }
     }

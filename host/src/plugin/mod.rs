@@ -41,7 +41,6 @@ use crate::{
 use anyhow::{Result, bail};
 use serde_json::Value;
 use std::sync::Arc;
-use tokio::runtime::Handle;
 
 /// The plugins of a folder, kept in force as the folder changes.
 pub struct Runtime {
@@ -51,7 +50,7 @@ pub struct Runtime {
 
 impl Runtime {
     /// Loads the plugins of the configured folder, as far as they can be, hands them to `publish`,
-    /// and then does so again whenever something in the folder changes. All of that runs on `guests`.
+    /// and then does so again whenever something in the folder changes.
     ///
     /// # Errors
     /// When the engine cannot be started, or the folder is not there or cannot be watched.
@@ -61,7 +60,6 @@ impl Runtime {
         rooms: Arc<dyn RoomsView>,
         versions: Arc<dyn StateVersions>,
         metrics: Arc<Metrics>,
-        guests: &Handle,
         publish: Publish,
     ) -> Result<Self> {
         let path = config.dir.clone();
@@ -78,9 +76,9 @@ impl Runtime {
         let notifications = folder.notifications()?;
         // Where guests are called, since each version is called once before it is in force.
         let first = folder.clone();
-        guests.spawn(async move { first.scan().await }).await?;
+        tokio::spawn(async move { first.scan().await }).await?;
         let looking = folder.clone();
-        let task = guests.spawn(async move {
+        let task = tokio::spawn(async move {
             let _notifications = notifications;
             looking.keep_looking().await;
         });

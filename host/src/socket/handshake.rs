@@ -85,7 +85,7 @@ impl Ended {
     /// close it themselves, and others may not keep it for nothing.
     fn close_if_unused(&self, socket: Arc<Socket<HostAdapter>>) {
         let (transport, transports) = (self.transport.clone(), self.transports.clone());
-        self.pipeline.timers.spawn(async move {
+        self.pipeline.runtime.spawn(async move {
             tokio::time::sleep(UNUSED_TIME).await;
             if transport.is_unused() {
                 transports.close(&socket, CloseReason::Unused);

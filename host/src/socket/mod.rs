@@ -119,7 +119,7 @@ impl Edge {
                             }
                             connection.outbound.close_transport(CloseReason::Draining);
                         },
-                        &self.pipeline.timers,
+                        &self.pipeline.runtime,
                     );
                 }
                 tokio::time::sleep(pause).await;
