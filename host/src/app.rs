@@ -9,8 +9,8 @@ use crate::{
     core::names::Namespace,
     metrics::Metrics,
     pipeline::{
-        Pipeline, authorise::TokenTimes, check::Bounds, execute::Executor, route::Routes,
-        view::RoomsOfNode,
+        Pipeline, authorise::TokenTimes, check::Bounds, execute::Executor, outgoing, route::Routes,
+        timers, view::RoomsOfNode,
     },
     plugin::{Runtime, config::PluginConfigs},
     ports::StateStore,
@@ -124,6 +124,8 @@ impl App {
             streams.clone(),
         ));
         tokio::spawn(sweep(pipeline.clone()));
+        tokio::spawn(outgoing::send_unsent(pipeline.clone()));
+        tokio::spawn(timers::fire_timers(pipeline.clone()));
         Ok(Self {
             address,
             pipeline,

@@ -67,6 +67,8 @@ pub struct Metrics {
     pub quarantined: Family<Plugin, Gauge>,
     /// Handlers run again because what they had read had changed.
     pub conflicts: Family<Plugin, Counter>,
+    /// How long after they were due timers were handled, in seconds.
+    pub timer_delay: Histogram,
     /// Lines of plugins' logs that were dropped, being too many.
     pub log_lines_dropped: Family<Plugin, Counter>,
 }
@@ -134,6 +136,11 @@ impl Default for Metrics {
                 "state_conflicts",
                 "Handlers run again after a conflict",
                 Family::default()
+            ),
+            timer_delay: register!(
+                "timer_delay_seconds",
+                "How long after they were due timers were handled",
+                Histogram::new(exponential_buckets(0.001, 4.0, 8))
             ),
             log_lines_dropped: register!(
                 "plugin_log_lines_dropped",

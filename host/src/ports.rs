@@ -1,6 +1,14 @@
 //! The traits between the host's own services and what they run on. Layer 4 implements them; the
 //! layers between use them; only `app` knows which implementation stands behind each.
 
+mod state;
+
+pub use self::state::{
+    Appended, Commit, CommitError, Committed, DueTimer, DueTimers, Entry, Fault, HistoryAccess,
+    HistoryWrites, KvAccess, Page, PartitionOf, Range, Seen, StateAccess, StateStore,
+    StateVersions, TimersAccess, Unsent, Version, Versioned, Write,
+};
+
 use crate::core::{
     code::{Code, Failure},
     event::{Event, Identity},
@@ -10,12 +18,7 @@ use crate::core::{
 };
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    ops::Bound,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 // ---- sockets ------------------------------------------------------------------------------------
 
@@ -213,7 +216,7 @@ pub trait Plugin: Send + Sync {
     fn call<'a>(
         &'a self,
         event: &'a Arc<Event>,
-        state: &'a Arc<dyn KvTransaction>,
+        state: &'a Arc<dyn StateAccess>,
     ) -> BoxFuture<'a, Result<Verdict, CallError>>;
 
     /// Takes note that a call's reply turned out to be valid.
@@ -276,193 +279,4 @@ pub trait RoomsView: Send + Sync {
 
     /// Returns a user's connections in a namespace, sorted.
     fn connections_of_user(&self, namespace: &Namespace, user: &UserId) -> Vec<ConnectionId>;
-}
-
-// ---- state --------------------------------------------------------------------------------------
-
-/// Why a capability refused or could not do what was asked; the codes are those of `fault` in
-/// `wit/types.wit`.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{code}: {message}")]
-pub struct Fault {
-    /// `INVALID`, `TOO_LARGE`, `TOO_MANY`, `UNAVAILABLE`, `CONFLICT` or `NOT_GRANTED`.
-    pub code: &'static str,
-    /// For the plugin's author.
-    pub message: String,
-}
-
-impl Fault {
-    /// Returns a fault.
-    pub fn new(code: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            message: message.into(),
-        }
-    }
-}
-
-/// A handler's view of stored state: what is committed, and its own staged writes over it. The
-/// semantics and the limits are those of `kv` in `wit/capabilities.wit`.
-pub trait KvTransaction: Send + Sync {
-    /// Returns the value of a key.
-    fn get<'a>(
-        &'a self,
-        partition: &'a str,
-        key: &'a str,
-    ) -> BoxFuture<'a, Result<Option<String>, Fault>>;
-
-    /// Stages a value, for `ttl_ms` after the event's time or for ever.
-    fn set(
-        &self,
-        partition: &str,
-        key: &str,
-        value: String,
-        ttl_ms: Option<u64>,
-    ) -> Result<(), Fault>;
-
-    /// Stages a deletion.
-    fn delete(&self, partition: &str, key: &str) -> Result<(), Fault>;
-
-    /// Stages an addition.
-    fn add(&self, partition: &str, key: &str, delta: i64) -> Result<(), Fault>;
-
-    /// Returns a page of keys and values.
-    fn list<'a>(
-        &'a self,
-        partition: &'a str,
-        prefix: &'a str,
-        after: Option<&'a str>,
-        limit: u32,
-    ) -> BoxFuture<'a, Result<Vec<(String, String)>, Fault>>;
-}
-
-/// A partition of one plugin: the unit of consistency.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PartitionOf<'a> {
-    /// Whose it is.
-    pub plugin: &'a PluginName,
-    /// What the plugin calls it.
-    pub name: &'a str,
-}
-
-/// When a value was written: a number that only grows within a partition, under an epoch that is
-/// drawn at random when the partition begins, so that one that ended and began anew is not mistaken
-/// for the old one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Version {
-    /// Of the partition.
-    pub epoch: u64,
-    /// Within the partition.
-    pub number: u64,
-}
-
-/// A value and when it was written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Versioned {
-    /// The value.
-    pub value: String,
-    /// When it was written.
-    pub version: Version,
-}
-
-/// A page of keys that was asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Range {
-    /// What the keys begin with.
-    pub prefix: String,
-    /// They come after this one.
-    pub after: Option<String>,
-    /// So many at most.
-    pub limit: usize,
-}
-
-impl Range {
-    /// Returns where the range begins in the order of the keys.
-    #[must_use]
-    pub fn start(&self) -> Bound<&str> {
-        match &self.after {
-            Some(after) if *after >= self.prefix => Bound::Excluded(after),
-            _ => Bound::Included(&self.prefix),
-        }
-    }
-}
-
-/// Something that was read and must still be true at the commit.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Seen {
-    /// A key had this version, or was absent.
-    Key(String, Option<Version>),
-    /// A range had these keys in these versions, and no other.
-    Range(Range, Vec<(String, Version)>),
-}
-
-/// A staged write.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Write {
-    /// A value, and when it expires, in milliseconds since 1970 UTC.
-    Set(String, Option<u64>),
-    /// A deletion.
-    Delete,
-    /// An addition to a whole number.
-    Add(i64),
-}
-
-/// What is to be committed in one step, in one partition.
-#[derive(Debug)]
-pub struct Commit<'a> {
-    /// Where.
-    pub partition: PartitionOf<'a>,
-    /// The time by which expiry is judged, in milliseconds since 1970 UTC.
-    pub at_ms: u64,
-    /// What must still be true.
-    pub seen: &'a [Seen],
-    /// By key.
-    pub writes: &'a BTreeMap<String, Write>,
-}
-
-/// Why nothing was committed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CommitError {
-    /// Something that was read has changed.
-    #[error("something that was read has changed")]
-    Conflict,
-    /// An addition to what is not a whole number, or beyond 64 bits.
-    #[error("{0}")]
-    Invalid(String),
-    /// The store is out of reach.
-    #[error("the store is out of reach: {0}")]
-    Unavailable(String),
-}
-
-/// Where state is kept. Every backend passes the suite in `store::suite`.
-pub trait StateStore: StateVersions {
-    /// Returns the value of a key that has not expired by `at_ms`.
-    fn read<'a>(
-        &'a self,
-        partition: PartitionOf<'a>,
-        key: &'a str,
-        at_ms: u64,
-    ) -> BoxFuture<'a, Result<Option<Versioned>, Fault>>;
-
-    /// Returns the keys of a range that have not expired by `at_ms`, in byte order.
-    fn list<'a>(
-        &'a self,
-        partition: PartitionOf<'a>,
-        range: &'a Range,
-        at_ms: u64,
-    ) -> BoxFuture<'a, Result<Vec<(String, Versioned)>, Fault>>;
-
-    /// Commits all of it or nothing, in one step; returns the number that its writes got, which is
-    /// their place in the order of the partition's commits. (It begins anew when nothing is left in
-    /// the partition.)
-    fn commit<'a>(&'a self, commit: Commit<'a>) -> BoxFuture<'a, Result<u64, CommitError>>;
-}
-
-/// Which version of a plugin's stored state there is.
-pub trait StateVersions: Send + Sync {
-    /// Returns the version that was recorded last, none where nothing is stored.
-    fn stored(&self, plugin: &PluginName) -> Option<u32>;
-
-    /// Records the version that a plugin writes from now on.
-    fn record(&self, plugin: &PluginName, version: u32);
 }

@@ -83,6 +83,17 @@ pub enum Notice {
         /// The JSON array of the acknowledgement, or `timeout` or `disconnected`.
         outcome: Result<String, &'static str>,
     },
+    /// A timer is due.
+    Timer {
+        /// Where it is.
+        partition: Arc<str>,
+        /// What the plugin calls it.
+        name: Arc<str>,
+        /// When it was due, in milliseconds since 1970 UTC.
+        due_ms: u64,
+        /// What the plugin gave it, JSON.
+        payload: Arc<str>,
+    },
 }
 
 impl Notice {
@@ -95,18 +106,23 @@ impl Notice {
             Self::Joined { .. } => "joined",
             Self::Left { .. } => "left",
             Self::Acknowledged { .. } => "acknowledged",
+            Self::Timer { .. } => TIMER_NOTICE,
         }
     }
 
     /// The names that a plugin can subscribe to.
-    pub const NAMES: [&'static str; 5] = [
+    pub const NAMES: [&'static str; 6] = [
         "connected",
         "disconnected",
         "joined",
         "left",
         "acknowledged",
+        TIMER_NOTICE,
     ];
 }
+
+/// The notice that a timer is due.
+pub const TIMER_NOTICE: &str = "timer";
 
 /// What caused an event.
 #[derive(Debug, Clone)]

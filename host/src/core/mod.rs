@@ -11,6 +11,7 @@
 //! | [`rate`] | token buckets |
 //! | [`secret`] | texts that must not be shown |
 //! | [`manifest`] | what a plugin says of itself |
+//! | [`state`] | what a partition of stored state holds, and its texts |
 
 pub mod code;
 pub mod event;
@@ -20,3 +21,4 @@ pub mod names;
 pub mod payload;
 pub mod rate;
 pub mod secret;
+pub mod state;

@@ -4,8 +4,8 @@ use super::check::{Step, Who};
 use crate::{
     connections::{Connection, Connections},
     core::{
-        event::{Event, Notice},
-        names::ConnectionId,
+        event::Notice,
+        names::{ConnectionId, Namespace},
     },
     metrics::{Metrics, count},
     ports::{CloseReason, Frame, SendError},
@@ -55,8 +55,8 @@ pub struct Effects {
 }
 
 impl Executor {
-    /// Executes steps in their order.
-    pub fn execute(&self, steps: Vec<Step>, event: &Event) -> Effects {
+    /// Executes steps in their order, for a plugin of a namespace.
+    pub fn execute(&self, steps: Vec<Step>, namespace: &Namespace) -> Effects {
         let mut effects = Effects::default();
         for step in steps {
             match step {
@@ -66,9 +66,9 @@ impl Executor {
                     frame,
                     volatile,
                     ack,
-                } => self.emit(event, &to, &except, &frame, volatile, ack, &mut effects),
+                } => self.emit(namespace, &to, &except, &frame, volatile, ack, &mut effects),
                 Step::Join(who, room) => {
-                    for connection in self.resolve(event, &who) {
+                    for connection in self.resolve(namespace, &who) {
                         let change = self.rooms.join(&connection.namespace, connection.id, &room);
                         match change {
                             Change::Joined { first } => effects.caused.push(Caused {
@@ -87,7 +87,7 @@ impl Executor {
                     }
                 }
                 Step::Leave(who, room) => {
-                    for connection in self.resolve(event, &who) {
+                    for connection in self.resolve(namespace, &who) {
                         let change = self
                             .rooms
                             .leave(&connection.namespace, connection.id, &room);
@@ -108,7 +108,7 @@ impl Executor {
                     reason,
                     transport,
                 } => {
-                    for connection in self.resolve(event, &who) {
+                    for connection in self.resolve(namespace, &who) {
                         tracing::info!(connection = %connection.id, reason, "a plugin disconnects a connection");
                         self.disconnect(&connection, transport);
                     }
@@ -153,7 +153,7 @@ impl Executor {
     #[allow(clippy::too_many_arguments)]
     fn emit(
         &self,
-        event: &Event,
+        namespace: &Namespace,
         to: &[Who],
         except: &[Who],
         frame: &Frame,
@@ -161,7 +161,7 @@ impl Executor {
         ack: Option<Arc<str>>,
         effects: &mut Effects,
     ) {
-        for connection in self.recipients(event, to, except) {
+        for connection in self.recipients(namespace, to, except) {
             match &ack {
                 None => self.send(&connection, frame, volatile),
                 Some(token) => effects.pending.push(PendingAck {
@@ -173,49 +173,58 @@ impl Executor {
         }
     }
 
-    fn recipients(&self, event: &Event, to: &[Who], except: &[Who]) -> Vec<Arc<Connection>> {
+    fn recipients(
+        &self,
+        namespace: &Namespace,
+        to: &[Who],
+        except: &[Who],
+    ) -> Vec<Arc<Connection>> {
         if let ([who], []) = (to, except) {
-            return self.resolve(event, who);
+            return self.resolve(namespace, who);
         }
         let mut left_out = BTreeSet::new();
         for who in except {
-            left_out.extend(self.ids(event, who));
+            left_out.extend(self.ids(namespace, who));
         }
         let mut seen = BTreeSet::new();
         let mut found = Vec::new();
         for who in to {
-            found.extend(self.resolve(event, who).into_iter().filter(|connection| {
-                !left_out.contains(&connection.id) && seen.insert(connection.id)
-            }));
+            found.extend(
+                self.resolve(namespace, who)
+                    .into_iter()
+                    .filter(|connection| {
+                        !left_out.contains(&connection.id) && seen.insert(connection.id)
+                    }),
+            );
         }
         found
     }
 
-    fn ids(&self, event: &Event, who: &Who) -> Vec<ConnectionId> {
+    fn ids(&self, namespace: &Namespace, who: &Who) -> Vec<ConnectionId> {
         match who {
             Who::Connection(id) => vec![*id],
-            Who::Room(room) => self.rooms.members(&event.namespace, room),
+            Who::Room(room) => self.rooms.members(namespace, room),
             Who::Everyone => self
                 .connections
-                .in_namespace(&event.namespace)
+                .in_namespace(namespace)
                 .iter()
                 .map(|connection| connection.id)
                 .collect(),
         }
     }
 
-    fn resolve(&self, event: &Event, who: &Who) -> Vec<Arc<Connection>> {
+    fn resolve(&self, namespace: &Namespace, who: &Who) -> Vec<Arc<Connection>> {
         match who {
             Who::Connection(id) => self
                 .connections
                 .get(*id)
-                .filter(|connection| connection.namespace == event.namespace)
+                .filter(|connection| connection.namespace == *namespace)
                 .into_iter()
                 .collect(),
-            Who::Everyone => self.connections.in_namespace(&event.namespace),
+            Who::Everyone => self.connections.in_namespace(namespace),
             Who::Room(room) => self
                 .rooms
-                .members(&event.namespace, room)
+                .members(namespace, room)
                 .into_iter()
                 .filter_map(|id| self.connections.get(id))
                 .collect(),

@@ -5,24 +5,29 @@
 //! |---|---|
 //! | [`authorise`] | 1: authenticated? (rate and size are checked when an event is accepted) |
 //! | [`route`] | 2: which plugins? |
-//! | this one | 3 and 4: call each in a transaction of its own, and commit |
+//! | [`call`] | 3 and 4: call each in a transaction of its own, and commit |
 //! | [`check`] | may it want that? |
 //! | [`execute`] | 5: what it wants done |
+//! | [`outgoing`] | what was committed is sent although its host has ended |
 //! | [`answer`] | the sender hears of it, exactly once |
+//! | [`timers`] | timers that are due |
 
 pub mod answer;
 pub mod authorise;
+pub mod call;
 pub mod check;
 pub mod config;
 pub mod execute;
+pub mod outgoing;
 pub mod route;
+pub mod timers;
 pub mod view;
 
 use self::{
     answer::{Outcome, OwedAnswer},
     authorise::{AUTH_EVENT, TokenTimes},
-    check::{Bounds, Checked, Unacceptable},
-    execute::{Caused, Effects, Executor},
+    check::Bounds,
+    execute::{Caused, Executor},
     route::Routes,
 };
 use crate::{
@@ -32,11 +37,8 @@ use crate::{
         event::{Event, Identity, Notice, Peer, Trigger},
         names::{EventName, Namespace, PluginName, RoomName},
     },
-    metrics,
-    ports::{
-        Acknowledge, Authenticator, CallError, CloseReason, CommitError, KvTransaction, Plugin,
-    },
-    transactions::{Held, Transactions},
+    ports::{Acknowledge, Authenticator, CloseReason},
+    transactions::Transactions,
     turns::Turns,
 };
 use futures_util::FutureExt;
@@ -103,9 +105,9 @@ impl Pipeline {
         self: &Arc<Self>,
         event: &Arc<Event>,
         only: Option<&PluginName>,
-    ) -> (Outcome, Effects) {
+    ) -> (Outcome, Vec<Caused>) {
         let subscribers = self.routes.subscribers(&event.namespace, &event.trigger);
-        let mut effects = Effects::default();
+        let mut effects = Vec::new();
         let mut answer = None;
         let mut failure = None;
         let mut called = false;
@@ -116,12 +118,12 @@ impl Pipeline {
             }
             called = true;
             let event = in_namespace(event, &info.namespace);
-            match self.call(plugin, &event).await {
-                Ok(checked) => {
-                    answer = answer.or(checked.answer);
-                    let more = self.executor.execute(checked.steps, &event);
-                    self.ask(more.pending, info.name(), event.depth);
-                    effects.caused.extend(more.caused);
+            let transaction = self.transactions.begin(info.name(), event.at_ms);
+            match self.call(plugin, &event, transaction).await {
+                Ok(called) => {
+                    let caused = self.carry_out(called.steps, called.done, info, &event);
+                    answer = answer.or(called.answer);
+                    effects.extend(caused.await);
                 }
                 Err(why) => failure = failure.or(Some(why)),
             }
@@ -136,55 +138,6 @@ impl Pipeline {
             )),
         };
         (outcome, effects)
-    }
-
-    /// Calls a plugin until what it read is still true when its writes are committed.
-    async fn call(&self, plugin: &Arc<dyn Plugin>, event: &Arc<Event>) -> Result<Checked, Failure> {
-        let info = plugin.info();
-        let mut transaction = self.transactions.begin(info.name(), event.at_ms);
-        let mut held = Held::default();
-        for _ in 0..self.transactions.attempts() {
-            let state: Arc<dyn KvTransaction> = transaction.clone();
-            let verdict = plugin.call(event, &state).await.map_err(|error| {
-                log_failed_call(plugin, event, &error);
-                error.to_failure()
-            })?;
-            let checked = check::check(verdict?, info, event, &self.executor.rooms, &self.bounds)
-                .map_err(|unacceptable| match unacceptable {
-                Unacceptable::Refused(failure) => {
-                    plugin.report_good_reply();
-                    failure
-                }
-                Unacceptable::BadReply(why) => {
-                    plugin.report_bad_reply(event, &why);
-                    bad_reply(plugin, event, why)
-                }
-            })?;
-            plugin.report_good_reply();
-            match self.transactions.commit(&transaction).await {
-                Ok(_) => return Ok(checked),
-                Err(CommitError::Conflict) => {}
-                // For this event's data alone, so it counts towards no quarantine.
-                Err(CommitError::Invalid(why)) => return Err(bad_reply(plugin, event, why)),
-                Err(CommitError::Unavailable(why)) => {
-                    tracing::warn!(plugin = %info.name(), why, "state is out of reach");
-                    return Err(Failure::new(Code::Unavailable, "state is out of reach"));
-                }
-            }
-            self.count_conflict(info.name());
-            (transaction, held) = self.transactions.again(&transaction, held).await;
-        }
-        Err(Failure::new(
-            Code::Conflict,
-            "others changed the same state again and again",
-        ))
-    }
-
-    fn count_conflict(&self, plugin: &PluginName) {
-        let label = metrics::Plugin {
-            plugin: plugin.as_str().to_owned().into(),
-        };
-        self.executor.metrics.conflicts.get_or_create(&label).inc();
     }
 
     // ---- what comes in --------------------------------------------------------------------------
@@ -305,7 +258,7 @@ impl Pipeline {
                     depth: 0,
                 });
                 let (outcome, effects) = pipeline.handle(&handled, event.plugin.as_ref()).await;
-                pipeline.deliver(effects.caused, None, 1);
+                pipeline.deliver(effects, None, 1);
                 outcome
             },
             &self.runtime,
@@ -402,7 +355,7 @@ impl Pipeline {
         });
         let (outcome, effects) = self.handle(&event, None).await;
         owed.answer(outcome);
-        let own = self.deliver(effects.caused, Some(connection), 1);
+        let own = self.deliver(effects, Some(connection), 1);
         if !own.is_empty() {
             self.handle_notices(connection, own, 1).await;
         }
@@ -444,7 +397,7 @@ impl Pipeline {
                 depth,
             });
             let (_, effects) = self.handle(&event, None).await;
-            let own = self.deliver(effects.caused, Some(connection), depth + 1);
+            let own = self.deliver(effects, Some(connection), depth + 1);
             queue.extend(
                 own.into_iter()
                     .map(|(notice, attachments)| (notice, attachments, depth + 1)),
@@ -558,31 +511,6 @@ fn unknown(event: &Event, missing: Option<&PluginName>) -> Failure {
             )
         }
     }
-}
-
-fn bad_reply(plugin: &Arc<dyn Plugin>, event: &Event, why: String) -> Failure {
-    let error = CallError::BadReply(why);
-    log_failed_call(plugin, event, &error);
-    error.to_failure()
-}
-
-fn log_failed_call(plugin: &Arc<dyn Plugin>, event: &Event, error: &CallError) {
-    let info = plugin.info();
-    if let CallError::Quarantined { .. } = error {
-        // That it is was said when it began, and is counted.
-        tracing::debug!(plugin = %info.name(), event = event.trigger.name(), %error, "an event was not handed over");
-        return;
-    }
-    tracing::warn!(
-        plugin = %info.name(),
-        version = info.manifest.version,
-        digest = info.digest,
-        event = event.trigger.name(),
-        id = %event.id,
-        connection = event.peer.as_ref().map(|peer| tracing::field::display(peer.connection)),
-        %error,
-        "a plugin failed on an event"
-    );
 }
 
 /// Returns the time, in milliseconds since 1970 UTC.

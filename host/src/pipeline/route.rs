@@ -85,6 +85,8 @@ impl RouteTable {
                         info.may_use_prefix(room.prefix())
                     }
                     Notice::Acknowledged { plugin, .. } => info.name().as_str() == &**plugin,
+                    // Handed to the plugin whose timer it is, past this table.
+                    Notice::Timer { .. } => false,
                 };
                 concerned
                     && info.namespace == *namespace

@@ -14,6 +14,13 @@ wasmtime::component::bindgen!({
     imports: {
         "switchboard:plugin/kv.get": async,
         "switchboard:plugin/kv.list": async,
+        "switchboard:plugin/history.append": async,
+        "switchboard:plugin/history.page": async,
+        "switchboard:plugin/history.get": async,
+        "switchboard:plugin/history.amend": async,
+        "switchboard:plugin/history.redact": async,
+        "switchboard:plugin/history.count": async,
+        "switchboard:plugin/timers.get": async,
     },
     exports: { default: async },
     ownership: Borrowing { duplicate_if_necessary: true },

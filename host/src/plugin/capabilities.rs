@@ -1,9 +1,6 @@
-//! What plugins import, on the host's side.
+//! What plugins import, on the host's side: all but stored state.
 
-use super::{
-    bindings::switchboard::plugin as wit,
-    guest::{Call, GuestState},
-};
+use super::{bindings::switchboard::plugin as wit, guest::GuestState};
 use crate::{
     core::{
         event::Event,
@@ -30,13 +27,13 @@ impl From<Fault> for wit::types::Fault {
     }
 }
 
-type Faulty<T> = Result<T, wit::types::Fault>;
+pub(super) type Faulty<T> = Result<T, wit::types::Fault>;
 
-fn fault(code: &'static str, message: impl Into<String>) -> wit::types::Fault {
+pub(super) fn fault(code: &'static str, message: impl Into<String>) -> wit::types::Fault {
     Fault::new(code, message).into()
 }
 
-fn invalid(message: impl Into<String>) -> wit::types::Fault {
+pub(super) fn invalid(message: impl Into<String>) -> wit::types::Fault {
     fault("INVALID", message)
 }
 
@@ -235,53 +232,6 @@ impl wit::rooms::Host for GuestState {
             .iter()
             .map(ConnectionId::to_string)
             .collect())
-    }
-}
-
-impl GuestState {
-    fn call(&self) -> Faulty<&Call> {
-        let outside = || fault("NOT_GRANTED", "there is no state outside of an event");
-        self.call.as_ref().ok_or_else(outside)
-    }
-}
-
-impl wit::kv::Host for GuestState {
-    async fn get(&mut self, partition: String, key: String) -> Faulty<Option<String>> {
-        let call = self.call()?;
-        let value = call.waits.during(call.state.get(&partition, &key)).await;
-        Ok(value?)
-    }
-
-    fn set(
-        &mut self,
-        partition: String,
-        key: String,
-        value: String,
-        ttl_ms: Option<u64>,
-    ) -> Faulty<()> {
-        Ok(self.call()?.state.set(&partition, &key, value, ttl_ms)?)
-    }
-
-    fn delete(&mut self, partition: String, key: String) -> Faulty<()> {
-        Ok(self.call()?.state.delete(&partition, &key)?)
-    }
-
-    fn add(&mut self, partition: String, key: String, delta: i64) -> Faulty<()> {
-        Ok(self.call()?.state.add(&partition, &key, delta)?)
-    }
-
-    async fn list(
-        &mut self,
-        partition: String,
-        prefix: String,
-        after: Option<String>,
-        limit: u32,
-    ) -> Faulty<Vec<(String, String)>> {
-        page(limit)?;
-        let call = self.call()?;
-        let after = after.as_deref();
-        let entries = call.state.list(&partition, &prefix, after, limit);
-        Ok(call.waits.during(entries).await?)
     }
 }
 

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     core::event::Event,
     metrics::{self, OfPlugin},
-    ports::{CallError, KvTransaction, Plugin, PluginInfo, Verdict},
+    ports::{CallError, Plugin, PluginInfo, StateAccess, Verdict},
 };
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
@@ -234,7 +234,7 @@ impl Generation {
     async fn run(
         &self,
         event: &Arc<Event>,
-        state: &Arc<dyn KvTransaction>,
+        state: &Arc<dyn StateAccess>,
         slot: Slot,
         start: Instant,
     ) -> Result<Verdict, CallError> {
@@ -338,7 +338,7 @@ impl Plugin for Generation {
     fn call<'a>(
         &'a self,
         event: &'a Arc<Event>,
-        state: &'a Arc<dyn KvTransaction>,
+        state: &'a Arc<dyn StateAccess>,
     ) -> BoxFuture<'a, Result<Verdict, CallError>> {
         Box::pin(async move {
             // Nobody waits for a plugin that takes no events, nor uses an instance up.

@@ -8,7 +8,7 @@ use crate::{
         instruction::{Answer, Attachment, Emission, Instruction, Reply, Target},
     },
     metrics::Metrics,
-    ports::{KvTransaction, PluginInfo, RoomsView, Verdict},
+    ports::{PluginInfo, RoomsView, StateAccess, Verdict},
 };
 use bindings::types as wit;
 use bytes::Bytes;
@@ -43,7 +43,7 @@ pub(super) struct InstanceBounds {
 /// The event that an instance is working on.
 pub(super) struct Call {
     pub(super) event: Arc<Event>,
-    pub(super) state: Arc<dyn KvTransaction>,
+    pub(super) state: Arc<dyn StateAccess>,
     pub(super) waits: Arc<Waits>,
 }
 
@@ -251,6 +251,16 @@ fn notice_data(notice: &Notice, plugin: &PluginInfo) -> Value {
             }
             Err(error) => json!({ "token": token, "error": error }),
         },
+        Notice::Timer {
+            partition,
+            name,
+            due_ms,
+            payload,
+        } => {
+            // Checked when it was scheduled; what is not JSON would be the text itself.
+            let payload: Value = serde_json::from_str(payload).unwrap_or_else(|_| json!(payload));
+            json!({ "partition": partition, "name": name, "due": due_ms, "payload": payload })
+        }
     }
 }
 

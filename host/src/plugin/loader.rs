@@ -350,6 +350,12 @@ impl Loader {
         if grants("kv") {
             wit::kv::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
         }
+        if grants("history") {
+            wit::history::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
+        }
+        if grants("timers") {
+            wit::timers::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
+        }
         PluginPre::new(linker.instantiate_pre(component)?)
     }
 
@@ -385,7 +391,8 @@ impl Loader {
 
     /// Records that a generation has been published, and so which version of state it writes.
     pub(super) fn published(&self, info: &PluginInfo) {
-        if info.manifest.capabilities.iter().any(|name| name == "kv") {
+        let stores = |name: &String| ["kv", "history", "timers"].contains(&name.as_str());
+        if info.manifest.capabilities.iter().any(stores) {
             self.versions
                 .record(info.name(), info.manifest.state.writes);
         }

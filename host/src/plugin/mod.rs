@@ -7,6 +7,7 @@
 //! | [`deadline`] | how long a call may take, and where it goes on when it takes long |
 //! | [`guest`] | one instance, what it may use, and the contract's types |
 //! | [`capabilities`] | what plugins import |
+//! | [`state`] | the same, of stored state |
 //! | [`quarantine`] | plugins that fail again and again are given no events |
 //! | [`registry`] | which generation is in force, from which file |
 //! | [`watcher`] | the folder of plugins |
@@ -24,6 +25,7 @@ mod guest;
 pub mod loader;
 pub mod quarantine;
 mod registry;
+mod state;
 mod watcher;
 
 pub use self::registry::Publish;

@@ -2,10 +2,19 @@
 //! it decides. Nothing is changed here, so a refusal leaves nothing half done.
 
 use crate::{
-    ports::{Commit, CommitError, Range, Seen, Version, Write},
+    core::state::{EXTENT, Extent, Record, id_name, once_name, record_name},
+    ports::{Commit, CommitError, HistoryWrites, Range, Seen, Version, Write},
     transactions::added,
 };
 use std::borrow::Cow;
+
+/// How long expired entries are kept, in milliseconds: an event that was received before may still
+/// be handled, and is to see what it would have seen then.
+pub(super) const KEEP_EXPIRED_MS: u64 = 60_000;
+
+/// How many entries that a history does not keep any more one commit removes, so that none takes
+/// long.
+const TRIMMED: u64 = 1_000;
 
 /// An entry that has not expired.
 pub(super) struct Live<'a> {
@@ -19,19 +28,19 @@ pub(super) trait Entries {
     /// Why they cannot be looked at.
     type Error;
 
-    fn live(&self, key: &str, at_ms: u64) -> Result<Option<Live<'_>>, Self::Error>;
+    fn live(&self, name: &str, at_ms: u64) -> Result<Option<Live<'_>>, Self::Error>;
 
-    /// Tells whether a range has these keys in these versions, and no other.
+    /// Tells whether a range has these names in these versions, and no other.
     fn range_is(
         &self,
         range: &Range,
         at_ms: u64,
-        keys: &[(String, Version)],
+        names: &[(String, Version)],
     ) -> Result<bool, Self::Error>;
 }
 
-/// What a key is to be: a value and when it expires, or nothing.
-pub(super) type Change<'a> = (&'a str, Option<(Cow<'a, str>, Option<u64>)>);
+/// What a name is to have: a text and when it expires, or nothing.
+pub(super) type Change<'a> = (Cow<'a, str>, Option<(Cow<'a, str>, Option<u64>)>);
 
 /// Why there is no decision.
 pub(super) enum Undecided<E> {
@@ -47,31 +56,84 @@ pub(super) fn decide<'a, E: Entries>(
     commit: &Commit<'a>,
 ) -> Result<Vec<Change<'a>>, Undecided<E::Error>> {
     let at_ms = commit.at_ms;
-    let live = |key: &str| entries.live(key, at_ms).map_err(Undecided::Failed);
+    let live = |name: &str| entries.live(name, at_ms).map_err(Undecided::Failed);
     for seen in commit.seen {
         let holds = match seen {
-            Seen::Key(key, version) => live(key)?.map(|live| live.version) == *version,
-            Seen::Range(range, keys) => entries
-                .range_is(range, at_ms, keys)
+            Seen::Key(name, version) => live(name)?.map(|live| live.version) == *version,
+            Seen::Range(range, names) => entries
+                .range_is(range, at_ms, names)
                 .map_err(Undecided::Failed)?,
         };
         if !holds {
             return Err(Undecided::Refused(CommitError::Conflict));
         }
     }
-    let mut changes = Vec::with_capacity(commit.writes.len());
-    for (key, write) in commit.writes {
+    let mut changes = Vec::with_capacity(commit.writes.len() + commit.history.appends.len() * 2);
+    for (name, write) in commit.writes {
         let to = match write {
             Write::Delete => None,
             Write::Set(value, expires_at) => Some((Cow::Borrowed(value.as_str()), *expires_at)),
             Write::Add(delta) => {
-                let before = live(key)?;
+                let before = live(name)?;
                 let sum = added(before.as_ref().map(|live| &*live.value), *delta)
                     .map_err(|why| Undecided::Refused(CommitError::Invalid(why)))?;
                 Some((Cow::Owned(sum), before.and_then(|live| live.expires_at)))
             }
         };
-        changes.push((key.as_str(), to));
+        changes.push((Cow::Borrowed(name.as_str()), to));
+    }
+    if !commit.history.is_empty() {
+        append(entries, commit.history, at_ms, &mut changes).map_err(Undecided::Failed)?;
     }
     Ok(changes)
+}
+
+/// Adds what is appended to a history, and takes away what it does not keep any more.
+fn append<'a, E: Entries>(
+    entries: &E,
+    history: &'a HistoryWrites,
+    at_ms: u64,
+    changes: &mut Vec<Change<'a>>,
+) -> Result<(), E::Error> {
+    let before = entries.live(EXTENT, at_ms)?;
+    let mut extent = before
+        .and_then(|live| Extent::parse(&live.value))
+        .unwrap_or_default();
+    if let Some(retention) = history.retention {
+        extent.retention = retention;
+    }
+    let stored = extent.next;
+    let set = |name: String, text: String| (Cow::Owned(name), Some((Cow::Owned(text), None)));
+    for (id, key, record) in &history.appends {
+        extent.last_ms = extent.last_ms.max(at_ms);
+        let name = record_name(extent.next);
+        changes.push(set(id_name(id), name.clone()));
+        changes.push(set(name, format!("{} {record}", extent.last_ms)));
+        if let Some(key) = key {
+            changes.push(set(once_name(key), id.clone()));
+        }
+        extent.next += 1;
+    }
+    // What is appended by this commit is left to the next one.
+    let counted = extent.first_counted();
+    let end = stored.min(extent.first.saturating_add(TRIMMED));
+    while extent.first < end {
+        let name = record_name(extent.first);
+        let record = entries.live(&name, at_ms)?;
+        let record = record.and_then(|live| Record::parse(&live.value));
+        if let Some(record) = record {
+            if extent.first >= counted && !extent.is_too_old(record.at_ms, at_ms) {
+                break;
+            }
+            changes.push((Cow::Owned(id_name(&record.id)), None));
+            if !record.key.is_empty() {
+                changes.push((Cow::Owned(once_name(&record.key)), None));
+            }
+        }
+        // An amendment of what is taken away in the same commit comes before this, and is undone.
+        changes.push((Cow::Owned(name), None));
+        extent.first += 1;
+    }
+    changes.push(set(EXTENT.to_owned(), extent.to_string()));
+    Ok(())
 }

@@ -4,26 +4,30 @@
 //! and makes them durable with one sync of the disk (group commit); nobody is answered before that.
 //! Readers never wait for it.
 
+mod tables;
 mod writer;
 
-use self::writer::Writer;
+use self::{
+    tables::{
+        ENTRIES, EXPIRING, FORMAT, FORMATS, OUTGOING, PARTITIONS, TIMERS, VERSIONS, is_live,
+        name_of, parts_of, visit, with_name,
+    },
+    writer::Writer,
+};
+use super::timers::TimerIndex;
 use crate::{
     core::names::PluginName,
     ports::{
-        Commit, CommitError, Fault, PartitionOf, Range, Seen, StateStore, StateVersions, Version,
-        Versioned, Write,
+        Commit, CommitError, Committed, DueTimer, DueTimers, Fault, HistoryWrites, PartitionOf,
+        Range, Seen, StateStore, StateVersions, Unsent, Version, Versioned, Write,
     },
 };
 use dashmap::DashMap;
 use futures_util::future::{BoxFuture, ready};
-use parking_lot::RwLock;
-use redb::{
-    Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, StorageError,
-    TableDefinition,
-};
+use parking_lot::{Mutex, RwLock};
+use redb::{Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, StorageError};
 use std::{
-    collections::BTreeMap,
-    ops::Bound,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -35,22 +39,6 @@ const FILE: &str = "state.redb";
 const CACHE_BYTES: usize = 64 << 20;
 /// Commits that may wait for the writer.
 const WAITING: usize = 4_096;
-/// How long expired entries are kept, in milliseconds: an event that was received before may still
-/// be handled, and is to see what it would have seen then.
-const KEEP_EXPIRED_MS: u64 = 60_000;
-/// An entry that never expires.
-const NEVER: u64 = u64::MAX;
-
-/// By the name of the partition and the key: the version's epoch and number, when it expires, and
-/// the value.
-const ENTRIES: TableDefinition<'_, &[u8], (u64, u64, u64, &str)> = TableDefinition::new("entries");
-/// By the name of the partition: its epoch, the number of its last commit, and its entries.
-const PARTITIONS: TableDefinition<'_, &[u8], (u64, u64, u64)> = TableDefinition::new("partitions");
-/// When what expires: the partition's name is the first so many bytes of the entry's.
-const EXPIRING: TableDefinition<'_, (u64, &[u8]), u32> = TableDefinition::new("expiring");
-/// By plugin: the version of its state that was written last.
-const VERSIONS: TableDefinition<'_, &str, u32> = TableDefinition::new("versions");
-
 /// Why a directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -64,6 +52,11 @@ pub enum OpenError {
         "the state in {0} is damaged: {1}; nothing was changed. Put a backup in its place, or move it away to begin without state"
     )]
     Damaged(PathBuf, String),
+    /// Another version of the host wrote it.
+    #[error(
+        "the state in {0} has the format {1}, and this version reads format {FORMAT}; nothing was changed. Export it with the version that wrote it, or move it away to begin without state"
+    )]
+    Format(PathBuf, u64),
     /// The directory or the file cannot be read or written.
     #[error("the state in {0} cannot be opened: {1}")]
     Io(PathBuf, String),
@@ -95,11 +88,24 @@ pub struct EmbeddedStore {
     database: Shared,
     jobs: mpsc::Sender<Job>,
     versions: DashMap<PluginName, u32>,
+    /// Versions and places that the writer has not written yet.
+    notes: Arc<Mutex<Notes>>,
+    timers: Arc<TimerIndex>,
+    /// What was found unsent when the file was opened.
+    unsent: Mutex<Vec<Unsent>>,
+}
+
+/// What is written along with the next commits.
+#[derive(Debug, Clone, Default)]
+struct Notes {
+    versions: BTreeMap<PluginName, u32>,
+    sent: BTreeSet<u64>,
 }
 
 enum Job {
-    Commit(OwnedCommit, oneshot::Sender<Result<u64, CommitError>>),
-    Version(PluginName, u32),
+    Commit(OwnedCommit, oneshot::Sender<Result<Committed, CommitError>>),
+    /// There are notes to be written.
+    Notes,
 }
 
 struct OwnedCommit {
@@ -108,6 +114,24 @@ struct OwnedCommit {
     at_ms: u64,
     seen: Vec<Seen>,
     writes: BTreeMap<String, Write>,
+    history: HistoryWrites,
+    outgoing: Option<String>,
+}
+
+impl OwnedCommit {
+    fn borrow(&self) -> Commit<'_> {
+        Commit {
+            partition: PartitionOf {
+                plugin: &self.plugin,
+                name: &self.partition,
+            },
+            at_ms: self.at_ms,
+            seen: &self.seen,
+            writes: &self.writes,
+            history: &self.history,
+            outgoing: self.outgoing.as_deref(),
+        }
+    }
 }
 
 impl EmbeddedStore {
@@ -126,13 +150,22 @@ impl EmbeddedStore {
             .map_err(|error| OpenError::Io(directory.to_owned(), error.to_string()))?;
         let failed = |error: redb::Error| OpenError::of(&file, error);
         let database = open_file(&file).map_err(|error| failed(error.into()))?;
-        let versions = prepare(&database).map_err(failed)?;
+        let found = prepare(&database).map_err(failed)?;
+        if found.format != FORMAT {
+            return Err(OpenError::Format(file, found.format));
+        }
+        let next_place = found.unsent.last().map_or(0, |unsent| unsent.place) + 1;
         let database: Shared = Arc::new(RwLock::new(Some(database)));
         let (jobs, waiting) = mpsc::channel(WAITING);
-        let writer = Writer {
+        let notes: Arc<Mutex<Notes>> = Arc::default();
+        let timers = Arc::new(found.timers);
+        let mut writer = Writer {
             file: file.clone(),
             database: database.clone(),
             durability,
+            notes: notes.clone(),
+            timers: timers.clone(),
+            next_place,
         };
         std::thread::Builder::new()
             .name("state writer".to_owned())
@@ -141,7 +174,10 @@ impl EmbeddedStore {
         Ok(Self {
             database,
             jobs,
-            versions,
+            versions: found.versions,
+            notes,
+            timers,
+            unsent: Mutex::new(found.unsent),
         })
     }
 
@@ -178,97 +214,83 @@ fn open_file(file: &Path) -> Result<Database, DatabaseError> {
         .create(file)
 }
 
-/// Makes the tables, and returns the versions that were recorded.
-fn prepare(database: &Database) -> Result<DashMap<PluginName, u32>, redb::Error> {
+/// What there is in a file that is opened.
+#[derive(Default)]
+struct Found {
+    format: u64,
+    versions: DashMap<PluginName, u32>,
+    timers: TimerIndex,
+    unsent: Vec<Unsent>,
+}
+
+/// Makes the tables where there are none, and returns what the host has to know of what is in them.
+fn prepare(database: &Database) -> Result<Found, redb::Error> {
     let transaction = database.begin_write()?;
-    let versions = DashMap::new();
+    let mut found = Found::default();
     {
-        transaction.open_table(ENTRIES)?;
+        let is_new = transaction.list_tables()?.next().is_none();
+        let mut formats = transaction.open_table(FORMATS)?;
+        if is_new {
+            formats.insert("", FORMAT)?;
+        }
+        found.format = formats.get("")?.map_or(1, |format| format.value());
+    }
+    if found.format != FORMAT {
+        transaction.abort()?;
+        return Ok(found);
+    }
+    {
+        let entries = transaction.open_table(ENTRIES)?;
         transaction.open_table(PARTITIONS)?;
         transaction.open_table(EXPIRING)?;
         for entry in transaction.open_table(VERSIONS)?.iter()? {
             let (plugin, version) = entry?;
             if let Ok(plugin) = PluginName::new(plugin.value()) {
-                versions.insert(plugin, version.value());
+                found.versions.insert(plugin, version.value());
+            }
+        }
+        for entry in transaction.open_table(TIMERS)?.iter()? {
+            let (name, partition_bytes) = entry?;
+            let name = name.value();
+            let split = name.split_at_checked(partition_bytes.value() as usize);
+            let parts = split.and_then(|(partition, entry)| {
+                let (plugin, partition) = parts_of(partition)?;
+                Some((plugin, partition, std::str::from_utf8(entry).ok()?))
+            });
+            let text = entries.get(name)?;
+            if let (Some((plugin, partition, entry)), Some(text)) = (parts, text) {
+                let partition = PartitionOf {
+                    plugin: &plugin,
+                    name: partition,
+                };
+                found.timers.wrote(partition, entry, Some(text.value().3));
+            }
+        }
+        for entry in transaction.open_table(OUTGOING)?.iter()? {
+            let (place, entry) = entry?;
+            let (plugin, partition, outgoing) = entry.value();
+            if let Ok(plugin) = PluginName::new(plugin) {
+                found.unsent.push(Unsent {
+                    plugin,
+                    partition: partition.to_owned(),
+                    place: place.value(),
+                    outgoing: outgoing.to_owned(),
+                });
             }
         }
     }
     transaction.commit()?;
-    Ok(versions)
-}
-
-/// Returns the bytes that the names of a partition's entries begin with. The name of a plugin has no
-/// zero, and that of a partition is preceded by its length, so that no two begin alike.
-fn name_of(plugin: &PluginName, partition: &str) -> Vec<u8> {
-    let length = u16::try_from(partition.len()).unwrap_or(u16::MAX);
-    let mut name = Vec::with_capacity(plugin.as_str().len() + partition.len() + 64);
-    name.extend(plugin.as_str().as_bytes());
-    name.push(0);
-    name.extend(length.to_be_bytes());
-    name.extend(partition.as_bytes());
-    name
-}
-
-fn with_key(partition: &[u8], key: &str) -> Vec<u8> {
-    let mut name = Vec::with_capacity(partition.len() + key.len());
-    name.extend(partition);
-    name.extend(key.as_bytes());
-    name
-}
-
-fn is_live(expires_at: u64, at_ms: u64) -> bool {
-    expires_at > at_ms
-}
-
-/// Visits the entries of a range that have not expired, in order, until there are as many as it is
-/// limited to or the visitor has seen enough.
-fn visit(
-    entries: &impl ReadableTable<&'static [u8], (u64, u64, u64, &'static str)>,
-    partition: &[u8],
-    range: &Range,
-    at_ms: u64,
-    mut visitor: impl FnMut(&str, Version, &str) -> bool,
-) -> Result<(), StorageError> {
-    let prefix = with_key(partition, &range.prefix);
-    let start = match range.start() {
-        Bound::Excluded(key) => Bound::Excluded(with_key(partition, key)),
-        Bound::Included(key) => Bound::Included(with_key(partition, key)),
-        Bound::Unbounded => Bound::Included(partition.to_vec()),
-    };
-    let start = start.as_ref().map(Vec::as_slice);
-    let mut left = range.limit;
-    for entry in entries.range::<&[u8]>((start, Bound::Unbounded))? {
-        if left == 0 {
-            break;
-        }
-        let (name, entry) = entry?;
-        let name = name.value();
-        if !name.starts_with(&prefix) {
-            break;
-        }
-        let (epoch, number, expires_at, value) = entry.value();
-        if !is_live(expires_at, at_ms) {
-            continue;
-        }
-        let key = name.get(partition.len()..).unwrap_or_default();
-        let key = std::str::from_utf8(key)
-            .map_err(|_| StorageError::Corrupted("a key is not a text".to_owned()))?;
-        left -= 1;
-        if !visitor(key, Version { epoch, number }, value) {
-            break;
-        }
-    }
-    Ok(())
+    Ok(found)
 }
 
 impl StateStore for EmbeddedStore {
     fn read<'a>(
         &'a self,
         partition: PartitionOf<'a>,
-        key: &'a str,
+        name: &'a str,
         at_ms: u64,
     ) -> BoxFuture<'a, Result<Option<Versioned>, Fault>> {
-        let name = with_key(&name_of(partition.plugin, partition.name), key);
+        let name = with_name(&name_of(partition.plugin, partition.name), name);
         let found = self.look(|entries| {
             let Some(entry) = entries.get(name.as_slice())? else {
                 return Ok(None);
@@ -301,13 +323,15 @@ impl StateStore for EmbeddedStore {
         Box::pin(ready(found))
     }
 
-    fn commit<'a>(&'a self, commit: Commit<'a>) -> BoxFuture<'a, Result<u64, CommitError>> {
+    fn commit<'a>(&'a self, commit: Commit<'a>) -> BoxFuture<'a, Result<Committed, CommitError>> {
         let owned = OwnedCommit {
             plugin: commit.partition.plugin.clone(),
             partition: commit.partition.name.to_owned(),
             at_ms: commit.at_ms,
             seen: commit.seen.to_vec(),
             writes: commit.writes.clone(),
+            history: commit.history.clone(),
+            outgoing: commit.outgoing.map(str::to_owned),
         };
         Box::pin(async move {
             let (answer, answered) = oneshot::channel();
@@ -317,6 +341,44 @@ impl StateStore for EmbeddedStore {
             answered.await.unwrap_or_else(|_| Err(ended()))
         })
     }
+
+    fn outlives_the_host(&self) -> bool {
+        true
+    }
+
+    fn sent(&self, _: PartitionOf<'_>, place: u64) {
+        self.note(|notes| {
+            notes.sent.insert(place);
+        });
+    }
+
+    fn unsent(&self) -> BoxFuture<'_, Result<Vec<Unsent>, Fault>> {
+        Box::pin(ready(Ok(std::mem::take(&mut *self.unsent.lock()))))
+    }
+
+    fn due<'a>(
+        &'a self,
+        plugins: &'a BTreeSet<PluginName>,
+        now_ms: u64,
+        until_ms: u64,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<DueTimers, Fault>> {
+        Box::pin(self.timers.due(self, plugins, now_ms, until_ms, limit))
+    }
+
+    fn postpone<'a>(&'a self, timer: &'a DueTimer, until_ms: u64) -> BoxFuture<'a, ()> {
+        self.timers.postpone(timer, until_ms);
+        Box::pin(ready(()))
+    }
+}
+
+impl EmbeddedStore {
+    /// Leaves something for the writer, and wakes it. It stays there until it is written.
+    fn note(&self, note: impl FnOnce(&mut Notes)) {
+        note(&mut self.notes.lock());
+        // When so much waits that this does not fit, the writer is awake.
+        self.jobs.try_send(Job::Notes).ok();
+    }
 }
 
 impl StateVersions for EmbeddedStore {
@@ -325,12 +387,11 @@ impl StateVersions for EmbeddedStore {
     }
 
     fn record(&self, plugin: &PluginName, version: u32) {
-        let before = self.versions.insert(plugin.clone(), version);
-        // Durable before anything that the plugin writes from now on: jobs are done in order.
-        if before != Some(version)
-            && let Err(error) = self.jobs.try_send(Job::Version(plugin.clone(), version))
-        {
-            tracing::error!(%plugin, version, %error, "the version of a plugin's state was not recorded");
+        // Written with whatever the plugin writes from now on, or before.
+        if self.versions.insert(plugin.clone(), version) != Some(version) {
+            self.note(|notes| {
+                notes.versions.insert(plugin.clone(), version);
+            });
         }
     }
 }

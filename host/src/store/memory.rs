@@ -1,11 +1,14 @@
 //! State in memory: gone when the host ends.
 
-use super::decide::{Entries, Live, Undecided, decide};
+use super::{
+    decide::{Entries, KEEP_EXPIRED_MS, Live, Undecided, decide},
+    timers::TimerIndex,
+};
 use crate::{
     core::names::PluginName,
     ports::{
-        Commit, CommitError, Fault, PartitionOf, Range, StateStore, StateVersions, Version,
-        Versioned,
+        Commit, CommitError, Committed, DueTimer, DueTimers, Fault, PartitionOf, Range, StateStore,
+        StateVersions, Unsent, Version, Versioned,
     },
 };
 use dashmap::DashMap;
@@ -16,13 +19,9 @@ use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, BinaryHeap},
     convert::Infallible,
-    ops::Bound,
     sync::atomic::{AtomicU64, Ordering},
 };
 
-/// How long expired entries are kept, in milliseconds: an event that was received before may still
-/// be handled, and is to see what it would have seen then.
-const KEEP_EXPIRED_MS: u64 = 60_000;
 /// How many expired entries of a partition are removed at once, so that no commit takes long.
 const PURGE_ENTRIES: usize = 1_000;
 /// How many partitions a commit may purge. It makes at most one due, so that they do not pile up.
@@ -80,12 +79,15 @@ impl Partition {
 
     fn range<'a>(
         &'a self,
-        range: &'a Range,
+        range: &Range,
         at_ms: u64,
-    ) -> impl Iterator<Item = (&'a String, &'a Entry)> {
-        self.entries
-            .range::<str, _>((range.start(), Bound::Unbounded))
-            .take_while(|(key, _)| key.starts_with(&range.prefix))
+    ) -> impl Iterator<Item = (&'a String, &'a Entry)> + use<'a> {
+        let (mut entries, backwards) = (self.entries.range(range.bounds()), range.backwards);
+        let next = move || match backwards {
+            true => entries.next_back(),
+            false => entries.next(),
+        };
+        std::iter::from_fn(next)
             .filter(move |(_, entry)| entry.is_live(at_ms))
             .take(range.limit)
     }
@@ -106,22 +108,27 @@ impl Partition {
         }
     }
 
-    fn apply(&mut self, commit: &Commit<'_>) -> Result<u64, CommitError> {
+    fn apply(&mut self, commit: &Commit<'_>, timers: &TimerIndex) -> Result<(), CommitError> {
         let changes = decide(self, commit).map_err(|undecided| match undecided {
             Undecided::Refused(error) => error,
             Undecided::Failed(never) => match never {},
         })?;
         self.number += 1;
         let version = self.number;
-        for (key, to) in changes {
+        for (name, to) in changes {
+            timers.wrote(
+                commit.partition,
+                &name,
+                to.as_ref().map(|(value, _)| &**value),
+            );
             let entry = to.map(|(value, expires_at)| Entry {
                 value: value.into_owned(),
                 version,
                 expires_at,
             });
-            self.put(key, entry);
+            self.put(&name, entry);
         }
-        Ok(self.number)
+        Ok(())
     }
 
     /// Removes what had expired by a time, or a part of it where it is much.
@@ -237,6 +244,8 @@ pub struct MemoryStore {
     partitions: DashMap<PartitionName, Partition>,
     calendar: Calendar,
     versions: DashMap<PluginName, u32>,
+    timers: TimerIndex,
+    commits: AtomicU64,
 }
 
 impl MemoryStore {
@@ -325,10 +334,12 @@ impl StateStore for MemoryStore {
         Box::pin(ready(Ok(found)))
     }
 
-    fn commit<'a>(&'a self, commit: Commit<'a>) -> BoxFuture<'a, Result<u64, CommitError>> {
+    fn commit<'a>(&'a self, commit: Commit<'a>) -> BoxFuture<'a, Result<Committed, CommitError>> {
         let name = name(commit.partition);
         let mut partition = self.partitions.entry(name.clone()).or_default();
-        let done = partition.apply(&commit);
+        let done = partition.apply(&commit, &self.timers).map(|()| Committed {
+            place: self.commits.fetch_add(1, Ordering::Relaxed) + 1,
+        });
         let next = partition.plan();
         let is_empty = partition.entries.is_empty();
         drop(partition);
@@ -339,6 +350,31 @@ impl StateStore for MemoryStore {
         }
         self.purge(commit.at_ms);
         Box::pin(ready(done))
+    }
+
+    fn outlives_the_host(&self) -> bool {
+        false
+    }
+
+    fn sent(&self, _: PartitionOf<'_>, _: u64) {}
+
+    fn unsent(&self) -> BoxFuture<'_, Result<Vec<Unsent>, Fault>> {
+        Box::pin(ready(Ok(Vec::new())))
+    }
+
+    fn due<'a>(
+        &'a self,
+        plugins: &'a BTreeSet<PluginName>,
+        now_ms: u64,
+        until_ms: u64,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<DueTimers, Fault>> {
+        Box::pin(self.timers.due(self, plugins, now_ms, until_ms, limit))
+    }
+
+    fn postpone<'a>(&'a self, timer: &'a DueTimer, until_ms: u64) -> BoxFuture<'a, ()> {
+        self.timers.postpone(timer, until_ms);
+        Box::pin(ready(()))
     }
 }
 
@@ -358,7 +394,7 @@ super::suite::suite!(super::MemoryStore::default());
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ports::{Seen, Write};
+    use crate::ports::{HistoryWrites, Seen, Write};
 
     /// Sets a key of a partition at a time.
     async fn set(store: &MemoryStore, partition: &str, at_ms: u64, expires_at: Option<u64>) {
@@ -372,6 +408,8 @@ mod tests {
             at_ms,
             seen: &[],
             writes: &writes,
+            history: &HistoryWrites::default(),
+            outgoing: None,
         };
         store.commit(commit).await.unwrap();
     }
@@ -438,6 +476,8 @@ mod tests {
                 at_ms: 1,
                 seen: &seen,
                 writes: &BTreeMap::from([("x".to_owned(), write)]),
+                history: &HistoryWrites::default(),
+                outgoing: None,
             };
             let done = store.commit(commit).await;
             assert_eq!(done.is_ok(), seen.is_empty());

@@ -11,6 +11,7 @@ pub mod embedded;
 pub mod memory;
 #[cfg(test)]
 mod suite;
+mod timers;
 
 use self::{
     config::{Backend, StateConfig},

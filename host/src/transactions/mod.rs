@@ -17,7 +17,11 @@
 //! processes share needs a lock of its own, fenced and expiring, for third runs: in
 //! [`Transactions::again`], where this takes `Lockable::Commits`.
 
+mod bounds;
+mod history;
 mod locks;
+mod order;
+mod timers;
 mod transaction;
 
 pub use self::{
@@ -26,26 +30,81 @@ pub use self::{
 };
 
 use self::{
-    locks::{Lockable, Locks},
-    transaction::Standing,
+    locks::{Lockable, Locks, PartitionName},
+    order::{Order, Ticket},
+    transaction::{Firing, Standing, Work},
 };
 use crate::{
-    core::names::PluginName,
-    ports::{Commit, CommitError, Seen, StateStore, Write},
+    core::{
+        names::PluginName,
+        state::{fired_name, timer_name},
+    },
+    ports::{
+        Commit, CommitError, DueTimer, Fault, HistoryWrites, PartitionOf, Seen, StateStore, Write,
+    },
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
+use tokio::sync::Notify;
 
 /// How often a handler is run. Queues make more than three runs rare; this only keeps a defect from
 /// running for ever.
 const ATTEMPTS: u32 = 50;
 
+/// How long it is remembered where a timer of another partition has been handled, in milliseconds: as
+/// long as it may take to be taken away where it is.
+const FIRED_MS: u64 = 24 * 60 * 60 * 1_000;
+
 /// Makes transactions over a store.
 pub struct Transactions {
     store: Arc<dyn StateStore>,
     locks: Arc<Locks>,
+    order: Order,
+    /// Told when a timer was written.
+    scheduled: Notify,
+}
+
+/// A commit that has been done, and whose effects have not.
+pub struct Done {
+    store: Arc<dyn StateStore>,
+    partition: PartitionName,
+    place: u64,
+    has_outgoing: bool,
+    ticket: Ticket,
+}
+
+impl Done {
+    /// Returns the place in the order of the partition's commits.
+    #[must_use]
+    pub fn place(&self) -> u64 {
+        self.place
+    }
+
+    /// Waits until the effects of all commits that this host did in the partition before are done.
+    pub async fn turn(&self) {
+        self.ticket.turn(self.place).await;
+    }
+
+    /// Takes note that the effects are done, so that the next one's turn comes.
+    pub fn finish(self) {
+        if self.has_outgoing {
+            let partition = PartitionOf {
+                plugin: &self.partition.plugin,
+                name: &self.partition.name,
+            };
+            self.store.sent(partition, self.place);
+        }
+    }
+}
+
+/// What is committed in one step.
+struct Staged {
+    partition: String,
+    seen: Vec<Seen>,
+    writes: BTreeMap<String, Write>,
+    history: HistoryWrites,
 }
 
 impl Transactions {
@@ -55,7 +114,20 @@ impl Transactions {
         Self {
             store,
             locks: Arc::new(Locks::default()),
+            order: Order::default(),
+            scheduled: Notify::new(),
         }
+    }
+
+    /// Returns the store.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn StateStore> {
+        &self.store
+    }
+
+    /// Waits until a timer is written.
+    pub async fn scheduled(&self) {
+        self.scheduled.notified().await;
     }
 
     /// Returns how often a handler may be run.
@@ -67,7 +139,66 @@ impl Transactions {
     /// Begins the first run of a handler. Costs one allocation, and no lock.
     #[must_use]
     pub fn begin(&self, plugin: &PluginName, at_ms: u64) -> Arc<Transaction> {
-        self.transaction(plugin, at_ms, Standing::First)
+        self.transaction(plugin, at_ms, Standing::First, None)
+    }
+
+    /// Begins the first run of the handler of a timer, which is taken away by the same commit.
+    #[must_use]
+    pub fn begin_firing(&self, due: &DueTimer, at_ms: u64) -> Arc<Transaction> {
+        let firing = Firing {
+            partition: due.partition.clone(),
+            name: due.name.clone(),
+            version: due.version,
+            timer: due.timer.clone(),
+        };
+        self.transaction(&due.plugin, at_ms, Standing::First, Some(firing))
+    }
+
+    /// Tells whether the timer of a transaction is still to be handled. One that has been handled
+    /// already, by a commit in another partition, is taken away.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    pub async fn is_still_due(&self, transaction: &Transaction) -> Result<bool, Fault> {
+        let Some(firing) = &transaction.firing else {
+            return Ok(true);
+        };
+        let partition = transaction.partition(&firing.partition);
+        let name = timer_name(&firing.name);
+        let now = self.store.read(partition, &name, transaction.at_ms).await?;
+        if now.map(|now| now.version) != Some(firing.version) {
+            return Ok(false);
+        }
+        let written = transaction.work.lock().written.clone();
+        if let Some(elsewhere) = written.filter(|written| *written != firing.partition) {
+            let elsewhere = transaction.partition(&elsewhere);
+            let fired = fired_name(&firing.id());
+            let handled = self
+                .store
+                .read(elsewhere, &fired, transaction.at_ms)
+                .await?;
+            if handled.is_some() {
+                self.take_away(transaction, firing).await;
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Takes a timer away, where it has been handled by a commit elsewhere. If that fails it fires
+    /// again, and is found handled.
+    async fn take_away(&self, transaction: &Transaction, firing: &Firing) {
+        let commit = Commit {
+            partition: transaction.partition(&firing.partition),
+            at_ms: transaction.at_ms,
+            seen: &[Seen::Key(timer_name(&firing.name), Some(firing.version))],
+            writes: &BTreeMap::from([firing.removal(transaction.at_ms)]),
+            history: &HistoryWrites::default(),
+            outgoing: None,
+        };
+        if let Err(error) = self.store.commit(commit).await {
+            tracing::debug!(%error, plugin = %transaction.plugin, timer = firing.name, "a handled timer was not taken away");
+        }
     }
 
     /// Tells whether nobody holds a lock or waits for one.
@@ -76,37 +207,59 @@ impl Transactions {
         self.locks.is_empty()
     }
 
-    fn transaction(&self, plugin: &PluginName, at_ms: u64, standing: Standing) -> Arc<Transaction> {
+    fn transaction(
+        &self,
+        plugin: &PluginName,
+        at_ms: u64,
+        standing: Standing,
+        firing: Option<Firing>,
+    ) -> Arc<Transaction> {
         Arc::new(Transaction {
             store: self.store.clone(),
             plugin: plugin.clone(),
             at_ms,
             standing,
+            firing,
             work: parking_lot::Mutex::default(),
         })
     }
 
-    /// Commits what was staged, if what was read in the partition that is written is still true.
-    /// Returns the place in the order of the partition's commits; none where nothing was staged,
-    /// which costs nothing. A transaction is committed once.
+    /// Commits what was staged, if what was read in the partition that is written is still true;
+    /// along with it what is to be sent, where the store outlives the host. Returns none where
+    /// nothing was staged, which costs nothing. A transaction is committed once.
     ///
     /// # Errors
     /// See [`CommitError`]. Nothing has been committed then. After `Conflict`, go on with
     /// [`again`](Self::again).
-    pub async fn commit(&self, transaction: &Transaction) -> Result<Option<u64>, CommitError> {
-        let (partition, seen, writes) = {
-            let mut work = transaction.work.lock();
-            let Some(partition) = work.written.clone() else {
-                return Ok(None);
-            };
-            let seen = work.take_seen(&partition);
-            (partition, seen, std::mem::take(&mut work.writes))
+    pub async fn commit(
+        &self,
+        transaction: &Transaction,
+        outgoing: impl FnOnce() -> Option<String>,
+    ) -> Result<Option<Done>, CommitError> {
+        let Some(staged) = take_staged(transaction) else {
+            return Ok(None);
+        };
+        let outgoing = if self.store.outlives_the_host() {
+            outgoing()
+        } else {
+            None
         };
         let committed = self
-            .commit_to(transaction, &partition, &seen, &writes)
+            .commit_to(transaction, &staged, outgoing.as_deref())
             .await;
-        if committed == Err(CommitError::Conflict) {
-            transaction.work.lock().lost = seen;
+        match &committed {
+            Ok(_) => {
+                if staged.writes.keys().any(|name| is_timer(name)) {
+                    self.scheduled.notify_one();
+                }
+                if let Some(firing) = &transaction.firing
+                    && firing.partition != staged.partition
+                {
+                    self.take_away(transaction, firing).await;
+                }
+            }
+            Err(CommitError::Conflict) => transaction.work.lock().lost = staged.seen,
+            Err(_) => {}
         }
         committed.map(Some)
     }
@@ -114,32 +267,42 @@ impl Transactions {
     async fn commit_to(
         &self,
         transaction: &Transaction,
-        partition: &str,
-        seen: &[Seen],
-        writes: &BTreeMap<String, Write>,
-    ) -> Result<u64, CommitError> {
+        staged: &Staged,
+        outgoing: Option<&str>,
+    ) -> Result<Done, CommitError> {
+        let name = transaction.partition_name(&staged.partition);
         let mut _shared = None;
         if !self.locks.are_free() {
-            let name = transaction.partition_name(partition);
             // What others queue for is theirs: to commit it would undo the work of whose turn it is.
             if matches!(transaction.standing, Standing::First)
                 && self
                     .locks
-                    .is_queued_for(&name, seen.iter().map(to_be_locked))
+                    .is_queued_for(&name, staged.seen.iter().map(to_be_locked))
             {
                 return Err(CommitError::Conflict);
             }
-            if !transaction.is_alone_in(partition) {
+            if !transaction.is_alone_in(&staged.partition) {
                 _shared = self.locks.share_commits(&name).await;
             }
         }
         let commit = Commit {
-            partition: transaction.partition(partition),
+            partition: transaction.partition(&staged.partition),
             at_ms: transaction.at_ms,
-            seen,
-            writes,
+            seen: &staged.seen,
+            writes: &staged.writes,
+            history: &staged.history,
+            outgoing,
         };
-        self.store.commit(commit).await
+        let ticket = self.order.begin(&name);
+        let committed = self.store.commit(commit).await?;
+        ticket.committed(committed.place);
+        Ok(Done {
+            store: self.store.clone(),
+            partition: name,
+            place: committed.place,
+            has_outgoing: outgoing.is_some(),
+            ticket,
+        })
     }
 
     /// Begins another run of a handler whose commit was a conflict, as soon as it is its turn.
@@ -165,9 +328,47 @@ impl Transactions {
                 }
             }
         };
-        let next = self.transaction(&failed.plugin, failed.at_ms, standing);
+        let firing = failed.firing.clone();
+        let next = self.transaction(&failed.plugin, failed.at_ms, standing, firing);
         (next, held)
     }
+}
+
+/// Takes what a transaction staged, with what becomes of its timer.
+fn take_staged(transaction: &Transaction) -> Option<Staged> {
+    let mut work = transaction.work.lock();
+    if let (Some(firing), None) = (&transaction.firing, &work.written) {
+        work.written = Some(firing.partition.clone());
+    }
+    let partition = work.written.clone()?;
+    let mut seen = work.take_seen(&partition);
+    let Work {
+        writes, history, ..
+    } = &mut *work;
+    let (mut writes, history) = (std::mem::take(writes), std::mem::take(history));
+    if let Some(firing) = &transaction.firing {
+        if firing.partition == partition {
+            seen.push(Seen::Key(timer_name(&firing.name), Some(firing.version)));
+            // The handler may have scheduled it anew.
+            let (name, removal) = firing.removal(transaction.at_ms);
+            writes.entry(name).or_insert(removal);
+        } else {
+            let fired = fired_name(&firing.id());
+            seen.push(Seen::Key(fired.clone(), None));
+            let until = transaction.at_ms.saturating_add(FIRED_MS);
+            writes.insert(fired, Write::Set(String::new(), Some(until)));
+        }
+    }
+    Some(Staged {
+        partition,
+        seen,
+        writes,
+        history,
+    })
+}
+
+fn is_timer(name: &str) -> bool {
+    name.starts_with(crate::core::state::TIMER)
 }
 
 fn to_be_locked(seen: &Seen) -> Lockable {

@@ -1,27 +1,23 @@
 //! One run of a handler: what it read, and what it staged.
 
-use super::locks::PartitionName;
+use super::{
+    bounds::{NAME_BYTES, READS, WRITES, WRITTEN_BYTES, check_name, check_page, check_value},
+    locks::PartitionName,
+};
 use crate::{
-    core::names::PluginName,
+    core::{
+        names::PluginName,
+        state::{Timer, key_name, timer_name},
+    },
     ports::{
-        Fault, KvTransaction, PartitionOf, Range, Seen, StateStore, Version, Versioned, Write,
+        Fault, HistoryWrites, KvAccess, PartitionOf, Range, Seen, StateStore, Version, Versioned,
+        Write,
     },
 };
 use futures_util::future::BoxFuture;
-use parking_lot::Mutex;
-use std::{collections::BTreeMap, ops::Bound, sync::Arc};
+use parking_lot::{Mutex, MutexGuard};
+use std::{collections::BTreeMap, sync::Arc};
 
-/// Bytes of the name of a partition or a key.
-const NAME_BYTES: usize = 512;
-/// Bytes of a value.
-const VALUE_BYTES: usize = 65_536;
-/// Reads and writes of one event; a page of keys counts as one read for each key in it.
-const READS: usize = 1_000;
-const WRITES: usize = 1_000;
-/// Keys of a page.
-const PAGE: u32 = 1_000;
-/// Bytes that one event may write, names included.
-const WRITTEN_BYTES: usize = 4 << 20;
 /// What a run may count on.
 pub(super) enum Standing {
     /// Nothing.
@@ -32,12 +28,38 @@ pub(super) enum Standing {
     Alone(String),
 }
 
+/// The timer that a handler is run for.
+#[derive(Debug, Clone)]
+pub(super) struct Firing {
+    pub(super) partition: String,
+    pub(super) name: String,
+    pub(super) version: Version,
+    pub(super) timer: Timer,
+}
+
+impl Firing {
+    /// Returns what this firing is known by in other partitions.
+    pub(super) fn id(&self) -> String {
+        let Version { epoch, number } = self.version;
+        format!("{epoch:016x}{number:x} {}", self.name)
+    }
+
+    /// Returns what becomes of the timer: it is taken away, or set for the next time.
+    pub(super) fn removal(&self, now_ms: u64) -> (String, Write) {
+        let write = match self.timer.after_firing(now_ms) {
+            Some(next) => Write::Set(next.to_string(), None),
+            None => Write::Delete,
+        };
+        (timer_name(&self.name), write)
+    }
+}
+
 /// What was read in one partition.
 struct Reads {
     partition: String,
     /// So that a handler sees the same again.
-    keys: BTreeMap<String, Option<Versioned>>,
-    ranges: Vec<(Range, Vec<(String, Version)>)>,
+    names: BTreeMap<String, Option<Versioned>>,
+    pub(super) ranges: Vec<(Range, Vec<(String, Version)>)>,
 }
 
 #[derive(Default)]
@@ -46,7 +68,9 @@ pub(super) struct Work {
     reads: Vec<Reads>,
     /// The one partition that is written.
     pub(super) written: Option<String>,
+    /// By name; see `core::state`.
     pub(super) writes: BTreeMap<String, Write>,
+    pub(super) history: HistoryWrites,
     /// Reads and bytes counted so far.
     read: usize,
     bytes: usize,
@@ -55,13 +79,13 @@ pub(super) struct Work {
 }
 
 impl Work {
-    fn known(&self, partition: &str, key: &str) -> Option<&Option<Versioned>> {
+    fn known(&self, partition: &str, name: &str) -> Option<&Option<Versioned>> {
         let reads = self.reads.iter().find(|reads| reads.partition == partition);
-        reads?.keys.get(key)
+        reads?.names.get(name)
     }
 
     /// Notes a read, in the place that is chosen for it.
-    fn note(&mut self, partition: &str, note: impl FnOnce(&mut Reads)) {
+    fn note_read(&mut self, partition: &str, note: impl FnOnce(&mut Reads)) {
         let known = self
             .reads
             .iter_mut()
@@ -71,7 +95,7 @@ impl Work {
         }
         let mut reads = Reads {
             partition: partition.to_owned(),
-            keys: BTreeMap::new(),
+            names: BTreeMap::new(),
             ranges: Vec::new(),
         };
         note(&mut reads);
@@ -88,18 +112,18 @@ impl Work {
             return Vec::new();
         };
         let reads = self.reads.swap_remove(place);
-        let keys = reads
-            .keys
+        let names = reads
+            .names
             .into_iter()
-            .map(|(key, value)| Seen::Key(key, value.map(|value| value.version)));
+            .map(|(name, value)| Seen::Key(name, value.map(|value| value.version)));
         let ranges = reads
             .ranges
             .into_iter()
-            .map(|(range, keys)| Seen::Range(range, keys));
-        keys.chain(ranges).collect()
+            .map(|(range, names)| Seen::Range(range, names));
+        names.chain(ranges).collect()
     }
 
-    fn count_reads(&mut self, count: usize) -> Result<(), Fault> {
+    pub(super) fn count_reads(&mut self, count: usize) -> Result<(), Fault> {
         self.read += count;
         if self.read > READS {
             return Err(Fault::new(
@@ -110,14 +134,24 @@ impl Work {
         Ok(())
     }
 
+    /// Counts one more key, timer or entry that is written.
+    pub(super) fn count_write(&mut self) -> Result<(), Fault> {
+        if self.writes.len() + self.history.appends.len() >= WRITES {
+            return Err(Fault::new(
+                "TOO_MANY",
+                format!("more than {WRITES} keys, timers and entries written in one event"),
+            ));
+        }
+        Ok(())
+    }
+
     /// Returns the staged writes of a partition that a range covers, whatever its limit.
-    fn staged_in(&self, partition: &str, range: &Range) -> Vec<(String, Write)> {
+    pub(super) fn staged_in(&self, partition: &str, range: &Range) -> Vec<(String, Write)> {
         if self.written.as_deref() != Some(partition) {
             return Vec::new();
         }
         self.writes
-            .range::<str, _>((range.start(), Bound::Unbounded))
-            .take_while(|(key, _)| key.starts_with(&range.prefix))
+            .range(range.bounds())
             .map(|(key, write)| (key.clone(), write.clone()))
             .collect()
     }
@@ -129,20 +163,8 @@ pub struct Transaction {
     pub(super) plugin: PluginName,
     pub(super) at_ms: u64,
     pub(super) standing: Standing,
+    pub(super) firing: Option<Firing>,
     pub(super) work: Mutex<Work>,
-}
-
-fn check_name(what: &str, name: &str) -> Result<(), Fault> {
-    if (1..=NAME_BYTES).contains(&name.len()) {
-        return Ok(());
-    }
-    Err(Fault::new(
-        "INVALID",
-        format!(
-            "{what}: expected 1 to {NAME_BYTES} bytes, got {}",
-            name.len()
-        ),
-    ))
 }
 
 impl Transaction {
@@ -164,15 +186,13 @@ impl Transaction {
         }
     }
 
-    fn stage(
+    /// Makes place for a write of so many bytes in a partition, and hands out the work.
+    pub(super) fn work_on(
         &self,
         partition: &str,
-        key: &str,
         bytes: usize,
-        write: impl FnOnce(Option<&Write>) -> Result<Write, Fault>,
-    ) -> Result<(), Fault> {
+    ) -> Result<MutexGuard<'_, Work>, Fault> {
         check_name("partition", partition)?;
-        check_name("key", key)?;
         let mut work = self.work.lock();
         match &work.written {
             Some(written) if written != partition => {
@@ -186,37 +206,89 @@ impl Transaction {
             Some(_) => {}
             None => work.written = Some(partition.to_owned()),
         }
-        work.bytes += bytes + key.len();
+        work.bytes += bytes;
         if work.bytes > WRITTEN_BYTES {
             return Err(Fault::new(
                 "TOO_LARGE",
                 format!("more than {WRITTEN_BYTES} bytes written in one event"),
             ));
         }
-        if work.writes.len() >= WRITES && !work.writes.contains_key(key) {
-            return Err(Fault::new(
-                "TOO_MANY",
-                format!("more than {WRITES} keys written in one event"),
-            ));
+        Ok(work)
+    }
+
+    /// Stages a write of a name.
+    pub(super) fn stage(
+        &self,
+        partition: &str,
+        name: String,
+        bytes: usize,
+        write: impl FnOnce(Option<&Write>) -> Result<Write, Fault>,
+    ) -> Result<(), Fault> {
+        let mut work = self.work_on(partition, bytes + name.len())?;
+        if !work.writes.contains_key(&name) {
+            work.count_write()?;
         }
-        let staged = write(work.writes.get(key))?;
-        work.writes.insert(key.to_owned(), staged);
+        let staged = write(work.writes.get(&name))?;
+        work.writes.insert(name, staged);
         Ok(())
     }
 
+    /// Returns what is staged for a name of a partition.
+    pub(super) fn staged(&self, partition: &str, name: &str) -> Option<Write> {
+        let work = self.work.lock();
+        let here = work.written.as_deref() == Some(partition);
+        here.then(|| work.writes.get(name).cloned()).flatten()
+    }
+
+    /// Returns what a name has, with what is staged over it.
+    pub(super) async fn current(
+        &self,
+        partition: &str,
+        name: &str,
+    ) -> Result<Option<String>, Fault> {
+        match self.staged(partition, name) {
+            None => self.committed(partition, name).await,
+            Some(write @ Write::Add(_)) => {
+                let committed = self.committed(partition, name).await?;
+                self.overlay(committed.as_deref(), &write)
+            }
+            Some(write) => self.overlay(None, &write),
+        }
+    }
+
+    /// Returns the committed names of a range.
+    pub(super) async fn range(
+        &self,
+        partition: &str,
+        range: Range,
+    ) -> Result<Vec<(String, Versioned)>, Fault> {
+        let found = self
+            .store
+            .list(self.partition(partition), &range, self.at_ms)
+            .await?;
+        let versions = found
+            .iter()
+            .map(|(name, value)| (name.clone(), value.version))
+            .collect();
+        self.work
+            .lock()
+            .note_read(partition, |reads| reads.ranges.push((range, versions)));
+        Ok(found)
+    }
+
     /// Returns a committed value as this transaction first saw it.
-    async fn committed(&self, partition: &str, key: &str) -> Result<Option<String>, Fault> {
+    async fn committed(&self, partition: &str, name: &str) -> Result<Option<String>, Fault> {
         let text = |value: &Option<Versioned>| value.as_ref().map(|value| value.value.clone());
-        if let Some(known) = self.work.lock().known(partition, key) {
+        if let Some(known) = self.work.lock().known(partition, name) {
             return Ok(text(known));
         }
         let value = self
             .store
-            .read(self.partition(partition), key, self.at_ms)
+            .read(self.partition(partition), name, self.at_ms)
             .await?;
         let committed = text(&value);
-        self.work.lock().note(partition, |reads| {
-            reads.keys.insert(key.to_owned(), value);
+        self.work.lock().note_read(partition, |reads| {
+            reads.names.insert(name.to_owned(), value);
         });
         Ok(committed)
     }
@@ -253,7 +325,7 @@ pub fn added(value: Option<&str>, delta: i64) -> Result<String, String> {
         .ok_or_else(|| "add: the sum is beyond 64 bits".to_owned())
 }
 
-impl KvTransaction for Transaction {
+impl KvAccess for Transaction {
     fn get<'a>(
         &'a self,
         partition: &'a str,
@@ -262,20 +334,8 @@ impl KvTransaction for Transaction {
         Box::pin(async move {
             check_name("partition", partition)?;
             check_name("key", key)?;
-            let staged = {
-                let mut work = self.work.lock();
-                work.count_reads(1)?;
-                let here = work.written.as_deref() == Some(partition);
-                here.then(|| work.writes.get(key).cloned()).flatten()
-            };
-            match staged {
-                None => self.committed(partition, key).await,
-                Some(write @ Write::Add(_)) => {
-                    let committed = self.committed(partition, key).await?;
-                    self.overlay(committed.as_deref(), &write)
-                }
-                Some(write) => self.overlay(None, &write),
-            }
+            self.work.lock().count_reads(1)?;
+            self.current(partition, &key_name(key)).await
         })
     }
 
@@ -286,28 +346,26 @@ impl KvTransaction for Transaction {
         value: String,
         ttl_ms: Option<u64>,
     ) -> Result<(), Fault> {
-        if value.len() > VALUE_BYTES {
-            return Err(Fault::new(
-                "TOO_LARGE",
-                format!("a value of {} bytes, of at most {VALUE_BYTES}", value.len()),
-            ));
-        }
+        check_name("key", key)?;
+        check_value("a value", &value)?;
         if ttl_ms == Some(0) {
             return Err(Fault::new("INVALID", "ttl-ms: expected at least 1"));
         }
         let expires_at = ttl_ms.map(|ttl| self.at_ms.saturating_add(ttl));
-        self.stage(partition, key, value.len(), |_| {
+        self.stage(partition, key_name(key), value.len(), |_| {
             Ok(Write::Set(value, expires_at))
         })
     }
 
     fn delete(&self, partition: &str, key: &str) -> Result<(), Fault> {
-        self.stage(partition, key, 0, |_| Ok(Write::Delete))
+        check_name("key", key)?;
+        self.stage(partition, key_name(key), 0, |_| Ok(Write::Delete))
     }
 
     fn add(&self, partition: &str, key: &str, delta: i64) -> Result<(), Fault> {
+        check_name("key", key)?;
         let invalid = |why| Fault::new("INVALID", why);
-        self.stage(partition, key, 8, |staged| match staged {
+        self.stage(partition, key_name(key), 8, |staged| match staged {
             None => Ok(Write::Add(delta)),
             Some(Write::Add(before)) => before
                 .checked_add(delta)
@@ -335,52 +393,43 @@ impl KvTransaction for Transaction {
                     format!("prefix, after: at most {NAME_BYTES} bytes"),
                 ));
             }
-            if !(1..=PAGE).contains(&limit) {
-                return Err(Fault::new(
-                    "INVALID",
-                    format!("limit: expected 1 to {PAGE}, got {limit}"),
-                ));
-            }
-            let limit = limit as usize;
+            let limit = check_page(limit)?;
             let mut range = Range {
-                prefix: prefix.to_owned(),
-                after: after.map(str::to_owned),
+                prefix: key_name(prefix),
+                after: after.map(key_name),
                 limit,
+                backwards: false,
             };
             let staged = self.work.lock().staged_in(partition, &range);
             // Staged deletions may take as many out as there are staged keys.
             range.limit += staged.len();
-            let found = self
-                .store
-                .list(self.partition(partition), &range, self.at_ms)
-                .await?;
-            let versions: Vec<(String, Version)> = found
-                .iter()
-                .map(|(key, value)| (key.clone(), value.version))
-                .collect();
+            let asked = range.limit;
+            let found = self.range(partition, range).await?;
+            self.work.lock().count_reads(found.len().clamp(1, limit))?;
             // Behind the last key of a full page there may be committed keys that were not read.
-            let end = (found.len() == range.limit)
-                .then(|| found.last().map(|(key, _)| key.clone()))
+            let end = (found.len() == asked)
+                .then(|| found.last().map(|(name, _)| name.clone()))
                 .flatten();
-            {
-                let mut work = self.work.lock();
-                work.count_reads(found.len().clamp(1, limit))?;
-                work.note(partition, |reads| reads.ranges.push((range, versions)));
-            }
             let mut page: BTreeMap<String, String> = found
                 .into_iter()
-                .map(|(key, found)| (key, found.value))
+                .map(|(name, found)| (name, found.value))
                 .collect();
-            for (key, write) in staged {
-                if end.as_ref().is_some_and(|end| key > *end) {
+            for (name, write) in staged {
+                if end.as_ref().is_some_and(|end| name > *end) {
                     break;
                 }
-                match self.overlay(page.get(&key).map(String::as_str), &write)? {
-                    Some(value) => page.insert(key, value),
-                    None => page.remove(&key),
+                match self.overlay(page.get(&name).map(String::as_str), &write)? {
+                    Some(value) => page.insert(name, value),
+                    None => page.remove(&name),
                 };
             }
-            Ok(page.into_iter().take(limit).collect())
+            // The first character only tells that they are keys.
+            let key = |name: String| name.chars().skip(1).collect::<String>();
+            Ok(page
+                .into_iter()
+                .take(limit)
+                .map(|(name, value)| (key(name), value))
+                .collect())
         })
     }
 }

@@ -1,15 +1,23 @@
 //! The thread that writes.
 
 use super::{
-    ENTRIES, EXPIRING, Job, KEEP_EXPIRED_MS, NEVER, OwnedCommit, PARTITIONS, Shared, VERSIONS,
-    is_live, name_of, open_file, visit, with_key,
+    Job, Notes, OwnedCommit, Shared, open_file,
+    tables::{
+        ENTRIES, EXPIRING, NEVER, OUTGOING, PARTITIONS, TIMERS, VERSIONS, is_live, name_of, visit,
+        with_name,
+    },
 };
 use crate::{
-    ports::{Commit, CommitError, PartitionOf, Range, Version},
-    store::decide::{Entries, Live, Undecided, decide},
+    core::state::TIMER,
+    ports::{CommitError, Committed, Range, Version},
+    store::{
+        decide::{Entries, KEEP_EXPIRED_MS, Live, Undecided, decide},
+        timers::TimerIndex,
+    },
 };
+use parking_lot::Mutex;
 use redb::{Durability, ReadableTable, StorageError, Table};
-use std::{borrow::Cow, path::PathBuf};
+use std::{borrow::Cow, path::PathBuf, sync::Arc};
 use tokio::sync::{mpsc, oneshot};
 
 /// Commits that one sync makes durable at most, so that none waits long for the others.
@@ -22,6 +30,10 @@ pub(super) struct Writer {
     pub(super) file: PathBuf,
     pub(super) database: Shared,
     pub(super) durability: Durability,
+    pub(super) notes: Arc<Mutex<Notes>>,
+    pub(super) timers: Arc<TimerIndex>,
+    /// The place of the next commit; greater than that of any which is unsent.
+    pub(super) next_place: u64,
 }
 
 type EntryTable<'t> = Table<'t, &'static [u8], (u64, u64, u64, &'static str)>;
@@ -30,7 +42,13 @@ struct Tables<'t> {
     entries: EntryTable<'t>,
     partitions: Table<'t, &'static [u8], (u64, u64, u64)>,
     expiring: Table<'t, (u64, &'static [u8]), u32>,
+    timers: Table<'t, &'static [u8], u32>,
+    /// The timers that were written, for the index once it is certain.
+    wrote: Vec<WroteTimer>,
 }
+
+/// Which commit of the batch, and the timer's name and text.
+type WroteTimer = (usize, String, Option<String>);
 
 /// One partition within the writer's transaction.
 struct OpenPartition<'a, 't> {
@@ -41,8 +59,8 @@ struct OpenPartition<'a, 't> {
 impl Entries for OpenPartition<'_, '_> {
     type Error = StorageError;
 
-    fn live(&self, key: &str, at_ms: u64) -> Result<Option<Live<'_>>, StorageError> {
-        let name = with_key(self.name, key);
+    fn live(&self, name: &str, at_ms: u64) -> Result<Option<Live<'_>>, StorageError> {
+        let name = with_name(self.name, name);
         let entry = self.entries.get(name.as_slice())?;
         Ok(entry.and_then(|entry| {
             let (epoch, number, expires_at, value) = entry.value();
@@ -58,14 +76,14 @@ impl Entries for OpenPartition<'_, '_> {
         &self,
         range: &Range,
         at_ms: u64,
-        keys: &[(String, Version)],
+        names: &[(String, Version)],
     ) -> Result<bool, StorageError> {
-        let mut expected = keys.iter();
+        let mut expected = names.iter();
         let mut same = true;
-        visit(self.entries, self.name, range, at_ms, |key, version, _| {
+        visit(self.entries, self.name, range, at_ms, |name, version, _| {
             same = expected
                 .next()
-                .is_some_and(|(expected, seen)| expected == key && *seen == version);
+                .is_some_and(|(expected, seen)| expected == name && *seen == version);
             same
         })?;
         Ok(same && expected.next().is_none())
@@ -73,12 +91,12 @@ impl Entries for OpenPartition<'_, '_> {
 }
 
 type Answer = (
-    oneshot::Sender<Result<u64, CommitError>>,
-    Result<u64, CommitError>,
+    oneshot::Sender<Result<Committed, CommitError>>,
+    Result<Committed, CommitError>,
 );
 
 impl Writer {
-    pub(super) fn run(self, mut jobs: mpsc::Receiver<Job>) {
+    pub(super) fn run(&mut self, mut jobs: mpsc::Receiver<Job>) {
         while let Some(first) = jobs.blocking_recv() {
             let mut batch = vec![first];
             while batch.len() < BATCH
@@ -93,67 +111,105 @@ impl Writer {
     }
 
     /// Writes a batch, and answers everybody in it.
-    fn write(&self, batch: Vec<Job>) {
-        let mut answers = Vec::with_capacity(batch.len());
-        let written = self.try_write(batch, &mut answers);
-        let failure = written.err().map(|error| {
-            tracing::error!(file = %self.file.display(), %error, "state cannot be written");
-            self.open_again();
-            CommitError::Unavailable(format!("the state cannot be written: {error}"))
-        });
+    fn write(&mut self, batch: Vec<Job>) {
+        let (mut commits, mut answers) = (Vec::new(), Vec::new());
+        for job in batch {
+            if let Job::Commit(commit, answer) = job {
+                // Decided below, or failed with the whole batch.
+                answers.push((answer, Err(CommitError::Conflict)));
+                commits.push(commit);
+            }
+        }
+        let notes = self.notes.lock().clone();
+        let failure = match self.try_write(&commits, &notes, &mut answers) {
+            Ok(wrote) => {
+                self.forget(&notes);
+                for (commit, name, text) in wrote {
+                    if let Some(commit) = commits.get(commit) {
+                        let partition = commit.borrow().partition;
+                        self.timers.wrote(partition, &name, text.as_deref());
+                    }
+                }
+                None
+            }
+            Err(error) => {
+                tracing::error!(file = %self.file.display(), %error, "state cannot be written");
+                self.open_again();
+                let why = format!("the state cannot be written: {error}");
+                Some(CommitError::Unavailable(why))
+            }
+        };
         for (answer, outcome) in answers {
             // Nothing of the batch is there when the transaction as a whole has failed.
-            let outcome = match (&failure, outcome) {
-                (Some(failure), Ok(_)) => Err(failure.clone()),
-                (_, outcome) => outcome,
-            };
-            answer.send(outcome).ok();
+            answer.send(failure.clone().map_or(outcome, Err)).ok();
         }
     }
 
-    fn try_write(&self, batch: Vec<Job>, answers: &mut Vec<Answer>) -> Result<(), redb::Error> {
-        let mut commits = Vec::with_capacity(batch.len());
-        let mut versions = Vec::new();
-        for job in batch {
-            match job {
-                // Fails with the batch unless it is decided below.
-                Job::Commit(commit, answer) => {
-                    answers.push((answer, Ok(0)));
-                    commits.push(commit);
-                }
-                Job::Version(plugin, version) => versions.push((plugin, version)),
-            }
-        }
+    /// Forgets notes that are written, unless there is something newer.
+    fn forget(&self, written: &Notes) {
+        let mut notes = self.notes.lock();
+        notes
+            .versions
+            .retain(|plugin, version| written.versions.get(plugin) != Some(version));
+        notes.sent.retain(|place| !written.sent.contains(place));
+    }
+
+    fn try_write(
+        &mut self,
+        commits: &[OwnedCommit],
+        notes: &Notes,
+        answers: &mut [Answer],
+    ) -> Result<Vec<WroteTimer>, redb::Error> {
         let database = self.database.read();
         let database = database.as_ref().ok_or(redb::Error::DatabaseClosed)?;
         let mut transaction = database.begin_write()?;
         transaction
             .set_durability(self.durability)
             .map_err(redb::Error::from)?;
-        let mut changed = !versions.is_empty();
-        {
+        let mut changed = !notes.versions.is_empty() || !notes.sent.is_empty();
+        let wrote = {
             let mut tables = Tables {
                 entries: transaction.open_table(ENTRIES)?,
                 partitions: transaction.open_table(PARTITIONS)?,
                 expiring: transaction.open_table(EXPIRING)?,
+                timers: transaction.open_table(TIMERS)?,
+                wrote: Vec::new(),
             };
-            for (commit, (_, outcome)) in commits.iter().zip(answers.iter_mut()) {
-                *outcome = tables.apply(commit)?;
-                changed |= outcome.is_ok();
+            let mut outgoing = transaction.open_table(OUTGOING)?;
+            for place in &notes.sent {
+                outgoing.remove(place)?;
+            }
+            for (index, (commit, (_, outcome))) in
+                commits.iter().zip(answers.iter_mut()).enumerate()
+            {
+                *outcome = match tables.apply(index, commit)? {
+                    Err(refused) => Err(refused),
+                    Ok(()) => {
+                        changed = true;
+                        let place = self.next_place;
+                        self.next_place += 1;
+                        if let Some(text) = &commit.outgoing {
+                            let text = (commit.plugin.as_str(), &*commit.partition, &**text);
+                            outgoing.insert(place, text)?;
+                        }
+                        Ok(Committed { place })
+                    }
+                };
             }
             let now = commits.iter().map(|commit| commit.at_ms).max();
             changed |= tables.purge(now.unwrap_or(0).saturating_sub(KEEP_EXPIRED_MS))?;
             let mut table = transaction.open_table(VERSIONS)?;
-            for (plugin, version) in versions {
+            for (plugin, version) in &notes.versions {
                 table.insert(plugin.as_str(), version)?;
             }
-        }
+            tables.wrote
+        };
         if changed {
             transaction.commit()?;
         } else {
             transaction.abort()?;
         }
-        Ok(())
+        Ok(wrote)
     }
 
     /// After a failure to write, the file takes nothing more until it is opened anew.
@@ -170,21 +226,18 @@ impl Writer {
 }
 
 impl Tables<'_> {
-    fn apply(&mut self, commit: &OwnedCommit) -> Result<Result<u64, CommitError>, StorageError> {
+    fn apply(
+        &mut self,
+        index: usize,
+        commit: &OwnedCommit,
+    ) -> Result<Result<(), CommitError>, StorageError> {
         let name = name_of(&commit.plugin, &commit.partition);
+        let partition_bytes = u32::try_from(name.len()).unwrap_or(u32::MAX);
         let partition = OpenPartition {
             name: &name,
             entries: &self.entries,
         };
-        let borrowed = Commit {
-            partition: PartitionOf {
-                plugin: &commit.plugin,
-                name: &commit.partition,
-            },
-            at_ms: commit.at_ms,
-            seen: &commit.seen,
-            writes: &commit.writes,
-        };
+        let borrowed = commit.borrow();
         let changes = match decide(&partition, &borrowed) {
             Ok(changes) => changes,
             Err(Undecided::Refused(error)) => return Ok(Err(error)),
@@ -194,13 +247,20 @@ impl Tables<'_> {
         let (epoch, number, mut count) =
             known.map_or_else(|| (rand::random(), 0, 0), |known| known.value());
         let number = number + 1;
-        for (key, to) in changes {
-            let entry = with_key(&name, key);
+        for (entry_name, to) in changes {
+            let entry = with_name(&name, &entry_name);
+            if entry_name.starts_with(TIMER) {
+                let text = to.as_ref().map(|(text, _)| text.clone().into_owned());
+                match &text {
+                    Some(_) => self.timers.insert(entry.as_slice(), partition_bytes)?,
+                    None => self.timers.remove(entry.as_slice())?,
+                };
+                self.wrote.push((index, entry_name.into_owned(), text));
+            }
             let before = match &to {
                 Some((value, expires_at)) => {
                     let expires_at = expires_at.unwrap_or(NEVER);
                     if expires_at != NEVER {
-                        let partition_bytes = u32::try_from(name.len()).unwrap_or(u32::MAX);
                         self.expiring
                             .insert((expires_at, entry.as_slice()), partition_bytes)?;
                     }
@@ -223,7 +283,7 @@ impl Tables<'_> {
             }
         }
         self.count(&name, epoch, number, count)?;
-        Ok(Ok(number))
+        Ok(Ok(()))
     }
 
     /// Notes how many entries a partition has. One without any begins anew, in another epoch.

@@ -1,8 +1,8 @@
 //! Many at once: nothing is lost, nobody starves, and nobody blocks for ever.
 
-use super::{DEADLINE, begin, over, put, run, value};
+use super::{DEADLINE, begin, commit, over, put, run, value};
 use crate::{
-    ports::{CommitError, Fault, KvTransaction, StateStore},
+    ports::{CommitError, Fault, KvAccess, StateStore},
     transactions::{Held, Transaction},
 };
 use futures_util::FutureExt;
@@ -109,7 +109,7 @@ async fn beside_a_writer(
             let mut writer = tokio::spawn(async move {
                 let writing = begin(&transactions);
                 write(&writing).unwrap();
-                transactions.commit(&writing).await.unwrap();
+                commit(&transactions, &writing).await.unwrap();
             });
             // Real time, since another thread does it; passed only when the writer has to wait.
             if tokio::time::timeout(Duration::from_millis(200), &mut writer)
@@ -158,36 +158,36 @@ pub(crate) async fn reading_never_fails_because_others_queue(store: Arc<dyn Stat
     failed.set("a", "x", "1".to_owned(), None).unwrap();
     put(&transactions, "x", "0").await;
     assert_eq!(
-        transactions.commit(&failed).await,
+        commit(&transactions, &failed).await,
         Err(CommitError::Conflict)
     );
     let (next, held) = transactions.again(&failed, Held::default()).await;
     let reader = begin(&transactions);
     assert_eq!(reader.get("a", "x").await, Ok(Some("0".to_owned())));
-    assert_eq!(transactions.commit(&reader).await, Ok(None));
+    assert_eq!(commit(&transactions, &reader).await, Ok(None));
     // Who read it in another partition than it writes does not wait either.
     let beside = begin(&transactions);
     beside.get("a", "x").await.unwrap();
     beside.set("b", "x", "1".to_owned(), None).unwrap();
-    assert!(transactions.commit(&beside).await.is_ok());
+    assert!(commit(&transactions, &beside).await.is_ok());
     // Who would write goes behind.
     let writer = begin(&transactions);
     writer.get("a", "x").await.unwrap();
     writer.set("a", "x", "2".to_owned(), None).unwrap();
     assert_eq!(
-        transactions.commit(&writer).await,
+        commit(&transactions, &writer).await,
         Err(CommitError::Conflict)
     );
     let mut behind = Box::pin(transactions.again(&writer, Held::default()));
     assert!((&mut behind).now_or_never().is_none());
     next.get("a", "x").await.unwrap();
     next.set("a", "x", "1".to_owned(), None).unwrap();
-    assert!(transactions.commit(&next).await.is_ok());
+    assert!(commit(&transactions, &next).await.is_ok());
     drop(held);
     let (writer, _held) = behind.await;
     assert_eq!(writer.get("a", "x").await.unwrap().as_deref(), Some("1"));
     writer.set("a", "x", "2".to_owned(), None).unwrap();
-    assert!(transactions.commit(&writer).await.is_ok());
+    assert!(commit(&transactions, &writer).await.is_ok());
 }
 
 /// Handlers that are given up while they wait or hold, as by a client that is gone, leave no queue.
@@ -199,7 +199,7 @@ pub(crate) async fn queues_leave_nothing_behind(store: Arc<dyn StateStore>) {
         failed.set("a", "x", "1".to_owned(), None).unwrap();
         put(&transactions, "x", "0").await;
         assert_eq!(
-            transactions.commit(&failed).await,
+            commit(&transactions, &failed).await,
             Err(CommitError::Conflict)
         );
         failed

@@ -4,16 +4,22 @@
 //! | module | what is tested |
 //! |---|---|
 //! | [`semantics`] | each promise by itself |
+//! | [`history`] | those of histories |
+//! | [`timers`] | those of timers |
+//! | [`outbox`] | what was committed is sent |
 //! | [`contention`] | many at once: nothing is lost, nobody starves, nobody blocks for ever |
 //! | [`model`] | random transactions at once have a serial order |
 
 pub(crate) mod contention;
+pub(crate) mod history;
 pub(crate) mod model;
+pub(crate) mod outbox;
 pub(crate) mod semantics;
+pub(crate) mod timers;
 
 use crate::{
     core::names::PluginName,
-    ports::{CommitError, Fault, KvTransaction, StateStore},
+    ports::{CommitError, Fault, KvAccess, StateStore},
     transactions::{Held, Transaction, Transactions},
 };
 use std::{sync::Arc, time::Duration};
@@ -47,6 +53,22 @@ macro_rules! suite {
             case!(semantics, limits_are_told_apart);
             case!(semantics, a_full_page_can_be_listed_over_staged_writes);
             case!(semantics, state_versions_are_remembered);
+            case!(
+                history,
+                entries_get_their_positions_in_the_order_of_the_commits
+            );
+            case!(history, appending_reads_nothing_and_paging_does);
+            case!(history, a_handler_sees_what_it_appends);
+            case!(history, an_idempotency_key_appends_once);
+            case!(history, entries_are_amended_and_redacted_in_their_place);
+            case!(history, what_is_not_kept_is_not_seen_and_is_removed);
+            case!(history, pages_neither_skip_nor_repeat_while_others_append);
+            case!(timers, a_timer_is_due_once_it_is_due_and_then_claimed);
+            case!(timers, the_commit_of_its_handler_takes_a_timer_away);
+            case!(timers, a_timer_takes_effect_once_also_in_another_partition);
+            case!(timers, a_timer_that_repeats_is_set_for_the_next_time);
+            case!(timers, what_is_cancelled_or_scheduled_anew_is_not_handled);
+            case!(outbox, what_is_not_sent_is_known);
             case!(contention, naive_increments_of_one_key_end_exact);
             case!(
                 contention,
@@ -80,7 +102,16 @@ fn begin(transactions: &Transactions) -> Arc<Transaction> {
 async fn put(transactions: &Transactions, key: &str, value: &str) {
     let transaction = begin(transactions);
     transaction.set("a", key, value.to_owned(), None).unwrap();
-    transactions.commit(&transaction).await.unwrap();
+    commit(transactions, &transaction).await.unwrap();
+}
+
+/// Commits, and returns the place in the order of commits.
+async fn commit(
+    transactions: &Transactions,
+    transaction: &Transaction,
+) -> Result<Option<u64>, CommitError> {
+    let done = transactions.commit(transaction, || None).await?;
+    Ok(done.map(|done| done.place()))
 }
 
 async fn value(transactions: &Transactions, key: &str) -> Option<String> {
@@ -97,7 +128,7 @@ where
     let mut held = Held::default();
     for runs in 1..=transactions.attempts() {
         handler(transaction.clone()).await.unwrap();
-        match transactions.commit(&transaction).await {
+        match commit(transactions, &transaction).await {
             Ok(place) => return (runs, place),
             Err(CommitError::Conflict) => {}
             Err(error) => panic!("{error}"),

@@ -4,7 +4,7 @@
 
 use super::{DEADLINE, over, plugin, run};
 use crate::{
-    ports::{Fault, KvTransaction, StateStore},
+    ports::{Fault, KvAccess, StateStore},
     transactions::{Transaction, Transactions},
 };
 use proptest::{

@@ -1,8 +1,8 @@
 //! Each promise by itself.
 
-use super::{begin, over, plugin, put, value};
+use super::{begin, commit, over, plugin, put, value};
 use crate::{
-    ports::{CommitError, Fault, KvTransaction, StateStore},
+    ports::{CommitError, Fault, KvAccess, StateStore},
     transactions::Transaction,
 };
 use std::sync::Arc;
@@ -34,7 +34,7 @@ pub(crate) async fn a_handler_sees_its_own_writes_and_others_only_when_committed
     writer.set("a", "x", "1".to_owned(), None).unwrap();
     assert_eq!(writer.get("a", "x").await.unwrap().as_deref(), Some("1"));
     assert_eq!(value(&transactions, "x").await, None);
-    transactions.commit(&writer).await.unwrap();
+    commit(&transactions, &writer).await.unwrap();
     assert_eq!(value(&transactions, "x").await.as_deref(), Some("1"));
     let deleter = begin(&transactions);
     deleter.delete("a", "x").unwrap();
@@ -53,13 +53,16 @@ pub(crate) async fn a_change_of_what_was_read_is_a_conflict(store: Arc<dyn State
     // The same again within one run, whatever others do.
     assert_eq!(slow.get("a", "x").await.unwrap().as_deref(), Some("1"));
     slow.set("a", "y", "from 1".to_owned(), None).unwrap();
-    assert_eq!(transactions.commit(&slow).await, Err(CommitError::Conflict));
+    assert_eq!(
+        commit(&transactions, &slow).await,
+        Err(CommitError::Conflict)
+    );
     assert_eq!(value(&transactions, "y").await, None);
     // A blind write conflicts with nobody.
     let blind = begin(&transactions);
     blind.set("a", "x", "3".to_owned(), None).unwrap();
     put(&transactions, "x", "4").await;
-    assert!(transactions.commit(&blind).await.is_ok());
+    assert!(commit(&transactions, &blind).await.is_ok());
 }
 
 pub(crate) async fn a_key_that_came_to_be_is_a_conflict(store: Arc<dyn StateStore>) {
@@ -69,7 +72,7 @@ pub(crate) async fn a_key_that_came_to_be_is_a_conflict(store: Arc<dyn StateStor
     put(&transactions, "owner", "ben").await;
     first.set("a", "owner", "ann".to_owned(), None).unwrap();
     assert_eq!(
-        transactions.commit(&first).await,
+        commit(&transactions, &first).await,
         Err(CommitError::Conflict)
     );
     assert_eq!(value(&transactions, "owner").await.as_deref(), Some("ben"));
@@ -83,10 +86,13 @@ pub(crate) async fn the_same_value_written_again_is_a_conflict(store: Arc<dyn St
     // The partition is emptied, and begins anew with the same content.
     let deleter = begin(&transactions);
     deleter.delete("a", "x").unwrap();
-    transactions.commit(&deleter).await.unwrap();
+    commit(&transactions, &deleter).await.unwrap();
     put(&transactions, "x", "1").await;
     slow.set("a", "y", "1".to_owned(), None).unwrap();
-    assert_eq!(transactions.commit(&slow).await, Err(CommitError::Conflict));
+    assert_eq!(
+        commit(&transactions, &slow).await,
+        Err(CommitError::Conflict)
+    );
 }
 
 pub(crate) async fn a_key_that_came_into_a_listed_range_is_a_conflict(store: Arc<dyn StateStore>) {
@@ -97,7 +103,7 @@ pub(crate) async fn a_key_that_came_into_a_listed_range_is_a_conflict(store: Arc
     put(&transactions, "m:2", "").await;
     counter.set("a", "count", count.to_string(), None).unwrap();
     assert_eq!(
-        transactions.commit(&counter).await,
+        commit(&transactions, &counter).await,
         Err(CommitError::Conflict)
     );
     // A key beside the range, or behind the end of a full page, changes nothing that was read.
@@ -106,7 +112,7 @@ pub(crate) async fn a_key_that_came_into_a_listed_range_is_a_conflict(store: Arc
     put(&transactions, "m:3", "").await;
     put(&transactions, "n:1", "").await;
     counter.set("a", "count", "1".to_owned(), None).unwrap();
-    assert!(transactions.commit(&counter).await.is_ok());
+    assert!(commit(&transactions, &counter).await.is_ok());
 }
 
 pub(crate) async fn only_the_written_partition_is_checked(store: Arc<dyn StateStore>) {
@@ -115,14 +121,14 @@ pub(crate) async fn only_the_written_partition_is_checked(store: Arc<dyn StateSt
     assert_eq!(writer.get("other", "x").await.unwrap(), None);
     let other = begin(&transactions);
     other.set("other", "x", "1".to_owned(), None).unwrap();
-    transactions.commit(&other).await.unwrap();
+    commit(&transactions, &other).await.unwrap();
     writer.set("a", "y", "1".to_owned(), None).unwrap();
-    assert!(transactions.commit(&writer).await.is_ok());
+    assert!(commit(&transactions, &writer).await.is_ok());
     // A handler that only reads has nothing that could conflict.
     let reader = begin(&transactions);
     reader.get("a", "y").await.unwrap();
     put(&transactions, "y", "2").await;
-    assert_eq!(transactions.commit(&reader).await, Ok(None));
+    assert_eq!(commit(&transactions, &reader).await, Ok(None));
 }
 
 pub(crate) async fn a_transaction_writes_one_partition(store: Arc<dyn StateStore>) {
@@ -140,7 +146,7 @@ pub(crate) async fn a_transaction_writes_one_partition(store: Arc<dyn StateStore
             "{fault}"
         );
     }
-    assert!(transactions.commit(&writer).await.is_ok());
+    assert!(commit(&transactions, &writer).await.is_ok());
 }
 
 pub(crate) async fn a_plugin_sees_only_its_own(store: Arc<dyn StateStore>) {
@@ -156,7 +162,7 @@ pub(crate) async fn expiry_is_judged_by_the_events_time(store: Arc<dyn StateStor
     let at = |at_ms| transactions.begin(&plugin("p"), at_ms);
     let writer = at(1_000);
     writer.set("a", "x", "1".to_owned(), Some(500)).unwrap();
-    transactions.commit(&writer).await.unwrap();
+    commit(&transactions, &writer).await.unwrap();
     assert_eq!(at(1_499).get("a", "x").await.unwrap().as_deref(), Some("1"));
     assert_eq!(at(1_500).get("a", "x").await.unwrap(), None);
     assert!(keys(&at(1_500), "", None, 10).await.is_empty());
@@ -165,12 +171,12 @@ pub(crate) async fn expiry_is_judged_by_the_events_time(store: Arc<dyn StateStor
     // Adding keeps the expiry; setting without one removes it.
     let adder = at(1_100);
     adder.add("a", "x", 5).unwrap();
-    transactions.commit(&adder).await.unwrap();
+    commit(&transactions, &adder).await.unwrap();
     assert_eq!(at(1_499).get("a", "x").await.unwrap().as_deref(), Some("6"));
     assert_eq!(at(1_500).get("a", "x").await.unwrap(), None);
     let setter = at(1_100);
     setter.set("a", "x", "7".to_owned(), None).unwrap();
-    transactions.commit(&setter).await.unwrap();
+    commit(&transactions, &setter).await.unwrap();
     assert_eq!(
         at(9_999_999).get("a", "x").await.unwrap().as_deref(),
         Some("7")
@@ -184,13 +190,16 @@ pub(crate) async fn adding_never_conflicts_and_fails_as_a_whole(store: Arc<dyn S
     two.add("a", "n", 3).unwrap();
     two.add("a", "n", -1).unwrap();
     assert_eq!(two.get("a", "n").await.unwrap().as_deref(), Some("2"));
-    transactions.commit(&one).await.unwrap();
+    commit(&transactions, &one).await.unwrap();
     // `two` has read the sum, which makes it a read like any other.
-    assert_eq!(transactions.commit(&two).await, Err(CommitError::Conflict));
+    assert_eq!(
+        commit(&transactions, &two).await,
+        Err(CommitError::Conflict)
+    );
     let three = begin(&transactions);
     three.add("a", "n", 40).unwrap();
     put(&transactions, "text", "x").await;
-    transactions.commit(&three).await.unwrap();
+    commit(&transactions, &three).await.unwrap();
     assert_eq!(value(&transactions, "n").await.as_deref(), Some("42"));
     for (key, delta) in [("text", 1), ("n", i64::MAX)] {
         let bad = begin(&transactions);
@@ -198,7 +207,7 @@ pub(crate) async fn adding_never_conflicts_and_fails_as_a_whole(store: Arc<dyn S
         bad.add("a", key, delta).unwrap();
         assert!(
             matches!(
-                transactions.commit(&bad).await,
+                commit(&transactions, &bad).await,
                 Err(CommitError::Invalid(_))
             ),
             "{key}"
@@ -270,7 +279,7 @@ pub(crate) async fn a_full_page_can_be_listed_over_staged_writes(store: Arc<dyn 
                 )
                 .unwrap();
         }
-        transactions.commit(&filler).await.unwrap();
+        commit(&transactions, &filler).await.unwrap();
     }
     let writer = begin(&transactions);
     writer.set("a", "0000", "new".to_owned(), None).unwrap();

@@ -1,0 +1,161 @@
+//! The outbox: a commit says what it wants sent, and when its host ends before that has been done,
+//! another one sends it, or the same one when it is back. So nothing that was committed stays unheard
+//! of; a client may hear of it twice.
+//!
+//! Left out is what would reach nobody, or too late: volatile emissions, and questions to single
+//! connections that ended with their host.
+
+use super::{
+    Pipeline,
+    check::{Step, Who},
+    execute::Executor,
+};
+use crate::{
+    core::names::{ConnectionId, Namespace, RoomName},
+    ports::{Fault, Frame, PartitionOf, Unsent},
+};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use std::{sync::Arc, time::Duration};
+
+/// How long after its start a host waits before it sends what was left unsent: stock clients are back
+/// and in their rooms by then.
+const AFTER_START: Duration = Duration::from_secs(8);
+
+/// What a commit wants sent.
+#[derive(Debug, Serialize, Deserialize)]
+struct Outgoing {
+    namespace: String,
+    emissions: Vec<Emission>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Emission {
+    to: Vec<Target>,
+    except: Vec<Target>,
+    packet: String,
+    /// In Base64.
+    attachments: Vec<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Target {
+    Connection(String),
+    Room(String),
+    Everyone,
+}
+
+impl Target {
+    fn of(who: &Who) -> Self {
+        match who {
+            Who::Connection(id) => Self::Connection(id.to_string()),
+            Who::Room(room) => Self::Room(room.as_str().to_owned()),
+            Who::Everyone => Self::Everyone,
+        }
+    }
+
+    fn who(&self) -> Option<Who> {
+        match self {
+            Self::Connection(id) => ConnectionId::parse(id).map(Who::Connection),
+            Self::Room(room) => RoomName::new(room).ok().map(Who::Room),
+            Self::Everyone => Some(Who::Everyone),
+        }
+    }
+}
+
+/// Returns the text of what steps send, none where they send nothing that would be sent later.
+pub(super) fn to_text(namespace: &Namespace, steps: &[Step]) -> Option<String> {
+    let emissions: Vec<Emission> = steps
+        .iter()
+        .filter_map(|step| match step {
+            Step::Emit {
+                to,
+                except,
+                frame,
+                volatile: false,
+                ..
+            } => Some(Emission {
+                to: to.iter().map(Target::of).collect(),
+                except: except.iter().map(Target::of).collect(),
+                packet: frame.packet.clone(),
+                attachments: frame
+                    .attachments
+                    .iter()
+                    .map(|bytes| BASE64_STANDARD.encode(bytes))
+                    .collect(),
+            }),
+            _ => None,
+        })
+        .collect();
+    if emissions.is_empty() {
+        return None;
+    }
+    let outgoing = Outgoing {
+        namespace: namespace.as_str().to_owned(),
+        emissions,
+    };
+    serde_json::to_string(&outgoing).ok()
+}
+
+/// Returns the steps of such a text.
+fn from_text(text: &str) -> Option<(Namespace, Vec<Step>)> {
+    let outgoing: Outgoing = serde_json::from_str(text).ok()?;
+    let steps = outgoing.emissions.into_iter().filter_map(|emission| {
+        let attachments: Result<Vec<Bytes>, _> = emission
+            .attachments
+            .iter()
+            .map(|text| BASE64_STANDARD.decode(text).map(Bytes::from))
+            .collect();
+        let all = |targets: &[Target]| targets.iter().filter_map(Target::who).collect();
+        Some(Step::Emit {
+            to: all(&emission.to),
+            except: all(&emission.except),
+            frame: Frame {
+                packet: emission.packet,
+                attachments: attachments.ok()?,
+            },
+            volatile: false,
+            ack: None,
+        })
+    });
+    let steps = steps.collect();
+    Some((Namespace::new(&outgoing.namespace).ok()?, steps))
+}
+
+/// Sends what hosts that have ended left unsent, once this one's clients have had the time to come.
+pub async fn send_unsent(pipeline: Arc<Pipeline>) {
+    let unsent = match pipeline.transactions.store().unsent().await {
+        Ok(unsent) if unsent.is_empty() => return,
+        Ok(unsent) => unsent,
+        Err(Fault { message, .. }) => {
+            tracing::error!(why = message, "what was left unsent is not known");
+            return;
+        }
+    };
+    let wait = tokio::time::sleep(AFTER_START);
+    if pipeline.unless_stopping(wait).await.is_none() {
+        return;
+    }
+    tracing::info!(
+        commits = unsent.len(),
+        "sending what was committed and perhaps not sent before the host ended"
+    );
+    for one in unsent {
+        send(&pipeline.executor, &one);
+        let partition = PartitionOf {
+            plugin: &one.plugin,
+            name: &one.partition,
+        };
+        pipeline.transactions.store().sent(partition, one.place);
+    }
+}
+
+fn send(executor: &Executor, unsent: &Unsent) {
+    let Some((namespace, steps)) = from_text(&unsent.outgoing) else {
+        tracing::error!(plugin = %unsent.plugin, "what was left unsent cannot be read");
+        return;
+    };
+    executor.execute(steps, &namespace);
+}
