@@ -208,12 +208,12 @@ impl Kv {
     }
 }
 
-fn parse<T: DeserializeOwned>(key: &str, text: &str) -> Faulty<T> {
+pub(crate) fn parse<T: DeserializeOwned>(key: &str, text: &str) -> Faulty<T> {
     serde_json::from_str(text)
         .map_err(|error| Fault::Invalid(format!("the value of `{key}`: {error}")))
 }
 
-fn text<T: Serialize + ?Sized>(value: &T) -> Faulty<String> {
+pub(crate) fn text<T: Serialize + ?Sized>(value: &T) -> Faulty<String> {
     let text = serde_json::to_string(value)
         .map_err(|error| Fault::Invalid(format!("the value is not JSON: {error}")))?;
     match placeholder::find(&text) {

@@ -5,8 +5,10 @@ use crate::{
     capabilities::{Kv, Rooms},
     emit::Emit,
     error::{Error, Result},
+    history::History,
     imports,
     payload::Id,
+    timers::Timers,
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -158,6 +160,23 @@ impl Cx {
     pub fn kv(&self, partition: impl Into<String>) -> Kv {
         Kv {
             partition: partition.into(),
+        }
+    }
+
+    /// Returns the history of a partition.
+    #[must_use]
+    pub fn history(&self, partition: impl Into<String>) -> History {
+        History {
+            partition: partition.into(),
+        }
+    }
+
+    /// Returns the timers of a partition.
+    #[must_use]
+    pub fn timers(&self, partition: impl Into<String>) -> Timers {
+        Timers {
+            partition: partition.into(),
+            now_ms: self.at_ms,
         }
     }
 

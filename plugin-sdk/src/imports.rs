@@ -7,7 +7,7 @@
 mod host {
     use crate::{
         bindings::switchboard::plugin::{
-            attachments, kv, log as logging, rooms, settings as operator, types,
+            attachments, history, kv, log as logging, rooms, settings as operator, timers, types,
         },
         error::Fault,
     };
@@ -81,18 +81,76 @@ mod host {
     ) -> Faulty<Vec<(String, String)>> {
         Ok(kv::list(partition, prefix, after, limit)?)
     }
+    pub(crate) fn history_append(
+        partition: &str,
+        entry: &str,
+        key: Option<&str>,
+    ) -> Faulty<(String, bool)> {
+        Ok(history::append(partition, entry, key)?)
+    }
+    pub(crate) fn history_retain(
+        partition: &str,
+        count: Option<u64>,
+        age_ms: Option<u64>,
+    ) -> Faulty<()> {
+        Ok(history::retain(partition, count, age_ms)?)
+    }
+    pub(crate) fn history_page(
+        partition: &str,
+        before: Option<u64>,
+        after: Option<u64>,
+        limit: u32,
+    ) -> Faulty<String> {
+        Ok(history::page(partition, before, after, limit)?)
+    }
+    pub(crate) fn history_get(partition: &str, id: &str) -> Faulty<Option<String>> {
+        Ok(history::get(partition, id)?)
+    }
+    pub(crate) fn history_amend(partition: &str, id: &str, entry: &str) -> Faulty<bool> {
+        Ok(history::amend(partition, id, entry)?)
+    }
+    pub(crate) fn history_redact(partition: &str, id: &str) -> Faulty<bool> {
+        Ok(history::redact(partition, id)?)
+    }
+    pub(crate) fn history_count(partition: &str) -> Faulty<u64> {
+        Ok(history::count(partition)?)
+    }
+    pub(crate) fn timers_schedule(
+        partition: &str,
+        name: &str,
+        due_ms: u64,
+        payload: &str,
+        every_ms: Option<u64>,
+    ) -> Faulty<()> {
+        Ok(timers::schedule(
+            partition, name, due_ms, payload, every_ms,
+        )?)
+    }
+    pub(crate) fn timers_cancel(partition: &str, name: &str) -> Faulty<()> {
+        Ok(timers::cancel(partition, name)?)
+    }
+    pub(crate) fn timers_get(partition: &str, name: &str) -> Faulty<Option<String>> {
+        Ok(timers::get(partition, name)?)
+    }
 }
 
 #[cfg(target_family = "wasm")]
 pub(crate) use host::{
     attachment, attachment_size, connections_of_user, count_users, has_connection, has_user,
-    kv_add, kv_delete, kv_get, kv_list, kv_set, log, members, of_connection, of_user, settings,
-    users,
+    history_amend, history_append, history_count, history_get, history_page, history_redact,
+    history_retain, kv_add, kv_delete, kv_get, kv_list, kv_set, log, members, of_connection,
+    of_user, settings, timers_cancel, timers_get, timers_schedule, users,
 };
 
 #[cfg(not(target_family = "wasm"))]
-pub(crate) use crate::testing::world::{
-    attachment, attachment_size, connections_of_user, count_users, has_connection, has_user,
-    kv_add, kv_delete, kv_get, kv_list, kv_set, log, members, of_connection, of_user, settings,
-    users,
+pub(crate) use crate::testing::{
+    state::{
+        history_amend, history_append, history_count, history_get, history_page, history_redact,
+        history_retain, timers_cancel, timers_get, timers_schedule,
+    },
+    world::{
+        attachment, attachment_size, connections_of_user, count_users, has_connection, has_user,
+        kv_add, kv_delete, kv_get, kv_list, kv_set, log, members, of_connection, of_user, settings,
+        users,
+    },
 };

@@ -147,6 +147,7 @@ mod error;
 #[doc(hidden)]
 pub mod export;
 mod handler;
+mod history;
 mod imports;
 pub mod log;
 mod payload;
@@ -155,6 +156,7 @@ mod plugin;
 #[cfg(not(target_family = "wasm"))]
 mod testing;
 mod time;
+mod timers;
 
 #[cfg(not(target_family = "wasm"))]
 pub use self::testing::{Client, Reply, TestHost, User};
@@ -165,6 +167,8 @@ pub use self::{
     emit::Emit,
     error::{Error, Fault, Result},
     handler::{Ack, Acknowledged, Disconnected, Handler, Joined, Left},
+    history::{Appended, Entry, History},
     payload::{Binary, Id, Json},
     plugin::Plugin,
+    timers::{Scheduled, Timer, Timers},
 };

@@ -6,12 +6,16 @@ use crate::{
     cx::Cx,
     error::{Error, Result},
     handler::{Ack, Acknowledged, Disconnected, Handler, Joined, Left},
+    timers::Timer,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 type EventHandler = Box<dyn Fn(&mut Cx, &Arguments<'_>) -> Result<Ack>>;
 type NoticeHandler = Box<dyn Fn(&mut Cx, &str) -> Result<()>>;
+
+/// The notice that a timer is due.
+const TIMER: &str = "timer";
 
 /// A plugin, put together by its constructor function and handed to [`crate::export!`].
 #[must_use = "hand it to `export!`"]
@@ -21,6 +25,7 @@ pub struct Plugin {
     messages: Vec<(&'static str, EventHandler)>,
     server: Vec<(&'static str, EventHandler)>,
     notices: Vec<(&'static str, NoticeHandler)>,
+    timers: Vec<(&'static str, NoticeHandler)>,
     pub(crate) rooms: Vec<&'static str>,
     pub(crate) capabilities: Vec<&'static str>,
     settings: Option<Value>,
@@ -37,6 +42,7 @@ impl Plugin {
             messages: Vec::new(),
             server: Vec::new(),
             notices: Vec::new(),
+            timers: Vec::new(),
             rooms: Vec::new(),
             capabilities: Vec::new(),
             settings: None,
@@ -56,8 +62,8 @@ impl Plugin {
         self
     }
 
-    /// Says which capabilities the plugin needs: `rooms`, `kv`. (`log`, `settings` and `attachments`
-    /// are always there.)
+    /// Says which capabilities the plugin needs: `rooms`, `kv`, `history`, `timers`. (`log`, `settings` and
+    /// `attachments` are always there.)
     pub fn needs<const N: usize>(mut self, capabilities: [&'static str; N]) -> Self {
         self.capabilities.extend(capabilities);
         self
@@ -127,18 +133,43 @@ impl Plugin {
         self.on_notice("acknowledged", handler)
     }
 
-    fn on_notice<T: DeserializeOwned>(
+    /// Handles the timers of a name, and those whose names begin with it and `:`, such as `close:42`
+    /// for `close`. It has no user. When it returns an error the host runs it again later; a timer
+    /// that nobody handles waits for a version that does.
+    pub fn on_timer<T: DeserializeOwned + 'static>(
+        mut self,
+        name: &'static str,
+        handler: impl Fn(&mut Cx, Timer<T>) -> Result<()> + 'static,
+    ) -> Self {
+        self.timers.push((name, notice_handler(TIMER, handler)));
+        self
+    }
+
+    fn on_notice<T: DeserializeOwned + 'static>(
         mut self,
         name: &'static str,
         handler: impl Fn(&mut Cx, T) -> Result<()> + 'static,
     ) -> Self {
-        let handler: NoticeHandler = Box::new(move |cx, data| {
-            let data = serde_json::from_str(data)
-                .map_err(|error| Error::invalid_payload(format!("the notice `{name}`: {error}")))?;
-            handler(cx, data)
-        });
-        self.notices.push((name, handler));
+        self.notices.push((name, notice_handler(name, handler)));
         self
+    }
+
+    fn fire(&self, cx: &mut Cx, data: &str) -> Result<()> {
+        #[derive(serde::Deserialize)]
+        struct Named {
+            name: String,
+        }
+        let Named { name } = serde_json::from_str(data)
+            .map_err(|error| Error::invalid_payload(format!("the notice `{TIMER}`: {error}")))?;
+        let kind = name.split(':').next().unwrap_or_default();
+        let handler = find(&self.timers, &name).or_else(|| find(&self.timers, kind));
+        match handler {
+            Some(handler) => handler(cx, data),
+            None => Err(Error::new(
+                "UNKNOWN_EVENT",
+                format!("nobody takes the timer `{name}`"),
+            )),
+        }
     }
 
     /// Returns the manifest, as the host asks for it.
@@ -147,12 +178,16 @@ impl Plugin {
         fn names<T>(handlers: &[(&'static str, T)]) -> Vec<&'static str> {
             handlers.iter().map(|(name, _)| *name).collect()
         }
+        let mut notices = names(&self.notices);
+        if !self.timers.is_empty() {
+            notices.push(TIMER);
+        }
         json!({
             "name": self.name,
             "version": self.version,
             "subscriptions": {
                 "messages": names(&self.messages),
-                "notices": names(&self.notices),
+                "notices": notices,
                 "server": names(&self.server),
             },
             "rooms": self.rooms,
@@ -168,6 +203,7 @@ impl Plugin {
         match trigger {
             wit::Trigger::Message(message) => find(&self.messages, &message.name).is_some(),
             wit::Trigger::Server(event) => find(&self.server, &event.name).is_some(),
+            wit::Trigger::Notice(notice) if notice.name == TIMER => !self.timers.is_empty(),
             wit::Trigger::Notice(notice) => find(&self.notices, &notice.name).is_some(),
         }
     }
@@ -183,6 +219,9 @@ impl Plugin {
                 call(&self.messages, &mut cx, &message.name, &message.args)
             }
             wit::Trigger::Server(server) => call(&self.server, &mut cx, &server.name, &server.args),
+            wit::Trigger::Notice(notice) if notice.name == TIMER => {
+                self.fire(&mut cx, &notice.data).map(|()| Ack::none())
+            }
             wit::Trigger::Notice(notice) => match find(&self.notices, &notice.name) {
                 Some(handler) => handler(&mut cx, &notice.data).map(|()| Ack::none()),
                 None => Ok(Ack::none()),
@@ -200,6 +239,17 @@ impl Plugin {
             }),
         }
     }
+}
+
+fn notice_handler<T: DeserializeOwned>(
+    name: &'static str,
+    handler: impl Fn(&mut Cx, T) -> Result<()> + 'static,
+) -> NoticeHandler {
+    Box::new(move |cx, data| {
+        let data = serde_json::from_str(data)
+            .map_err(|error| Error::invalid_payload(format!("the notice `{name}`: {error}")))?;
+        handler(cx, data)
+    })
 }
 
 fn find<'a, T>(handlers: &'a [(&'static str, T)], name: &str) -> Option<&'a T> {

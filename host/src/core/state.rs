@@ -82,8 +82,10 @@ pub struct Retention {
 /// What there is of a history. Positions have no gaps, and times do not decrease with them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Extent {
-    /// The position of the oldest entry that is stored.
+    /// The position of the oldest entry that is kept, or was when the extent was written.
     pub first: u64,
+    /// The position of the oldest one that is still stored.
+    pub stored: u64,
     /// The position of the next one that is appended.
     pub next: u64,
     /// The time of the newest one, in milliseconds since 1970 UTC.
@@ -96,6 +98,7 @@ impl Default for Extent {
     fn default() -> Self {
         Self {
             first: 1,
+            stored: 1,
             next: 1,
             last_ms: 0,
             retention: Retention::default(),
@@ -125,6 +128,7 @@ impl Extent {
         let mut part = || parts.next();
         Some(Self {
             first: part()?.parse().ok()?,
+            stored: part()?.parse().ok()?,
             next: part()?.parse().ok()?,
             last_ms: part()?.parse().ok()?,
             retention: Retention {
@@ -138,7 +142,8 @@ impl Extent {
 impl Display for Extent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (count, age) = (self.retention.count, self.retention.age_ms);
-        write!(f, "{} {} {} ", self.first, self.next, self.last_ms)?;
+        let Self { first, stored, .. } = self;
+        write!(f, "{first} {stored} {} {} ", self.next, self.last_ms)?;
         write!(f, "{} {}", NumberOrNone(count), NumberOrNone(age))
     }
 }
@@ -293,6 +298,7 @@ mod tests {
         ] {
             let extent = Extent {
                 first: 3,
+                stored: 2,
                 next: 12,
                 last_ms: 1_000,
                 retention,

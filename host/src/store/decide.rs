@@ -114,15 +114,16 @@ fn append<'a, E: Entries>(
         }
         extent.next += 1;
     }
-    // What is appended by this commit is left to the next one.
-    let counted = extent.first_counted();
-    let end = stored.min(extent.first.saturating_add(TRIMMED));
-    while extent.first < end {
-        let name = record_name(extent.first);
+    // What is not kept is not seen from now on, and never again; it is taken away bit by bit. What is
+    // appended by this commit is left to the next one.
+    extent.first = extent.first_counted();
+    let end = stored.min(extent.stored.saturating_add(TRIMMED));
+    while extent.stored < end {
+        let name = record_name(extent.stored);
         let record = entries.live(&name, at_ms)?;
         let record = record.and_then(|live| Record::parse(&live.value));
         if let Some(record) = record {
-            if extent.first >= counted && !extent.is_too_old(record.at_ms, at_ms) {
+            if extent.stored >= extent.first && !extent.is_too_old(record.at_ms, at_ms) {
                 break;
             }
             changes.push((Cow::Owned(id_name(&record.id)), None));
@@ -132,7 +133,8 @@ fn append<'a, E: Entries>(
         }
         // An amendment of what is taken away in the same commit comes before this, and is undone.
         changes.push((Cow::Owned(name), None));
-        extent.first += 1;
+        extent.stored += 1;
+        extent.first = extent.first.max(extent.stored);
     }
     changes.push(set(EXTENT.to_owned(), extent.to_string()));
     Ok(())

@@ -148,8 +148,8 @@ impl HistoryAccess for Transaction {
     }
 
     fn retain(&self, partition: &str, retention: Retention) -> Result<(), Fault> {
-        if retention.count == Some(0) || retention.age_ms == Some(0) {
-            return Err(Fault::new("INVALID", "count, age-ms: expected at least 1"));
+        if retention.age_ms == Some(0) {
+            return Err(Fault::new("INVALID", "age-ms: expected at least 1"));
         }
         self.work_on(partition, 0)?.history.retention = Some(retention);
         Ok(())

@@ -1,6 +1,6 @@
 //! Handling an event as the host does: call, check, commit, execute, and what follows.
 
-use super::{Asked, DEPTH, Heard, ROOMS, Reply, TestHost, check, world};
+use super::{Asked, DEPTH, Heard, ROOMS, Reply, TestHost, check, state::Timer, world};
 use crate::bindings::switchboard::plugin::types as wit;
 use serde_json::{Value, json};
 use std::collections::{BTreeSet, VecDeque};
@@ -149,6 +149,34 @@ impl TestHost {
         assert!(
             reply.args.is_ok(),
             "the handler of `{name}` failed, which nobody would be told: {:?}",
+            reply.args
+        );
+    }
+
+    /// Hands a timer that is due to its handler, at its time.
+    #[track_caller]
+    pub(super) fn fire(&mut self, place: (String, String), timer: &Timer) {
+        {
+            let mut world = self.world.borrow_mut();
+            world.now_ms = world.now_ms.max(timer.due_ms);
+            world.firing = Some(place.clone());
+        }
+        let (partition, name) = place;
+        let data = json!({
+            "partition": partition, "name": name, "due": timer.due_ms, "payload": timer.payload,
+        });
+        let notice = wit::Trigger::Notice(wit::Notice {
+            name: "timer".to_owned(),
+            data: data.to_string(),
+        });
+        assert!(
+            self.plugin.takes(&notice),
+            "the timer `{name}` is due, and the plugin handles no timers; add Plugin::on_timer"
+        );
+        let reply = self.run(None, notice, Vec::new(), 0);
+        assert!(
+            reply.args.is_ok(),
+            "the handler of the timer `{name}` failed; a host would run it again later: {:?}",
             reply.args
         );
     }

@@ -6,6 +6,7 @@
 mod check;
 mod deliver;
 mod reply;
+pub(crate) mod state;
 pub(crate) mod world;
 
 pub use self::reply::Reply;
@@ -23,6 +24,9 @@ use std::{
 
 /// Events of a plugin's making that may follow from one another, as with the host's default.
 const DEPTH: u8 = 8;
+
+/// Timers that fire while the clock is moved once; more do so without end.
+const FIRINGS: usize = 10_000;
 
 /// Rooms that a connection may be in, as with the host's default.
 const ROOMS: usize = 128;
@@ -168,9 +172,23 @@ impl TestHost {
         self
     }
 
-    /// Moves the clock on.
+    /// Moves the clock on. Timers that are due by then fire, each at its time.
+    ///
+    /// # Panics
+    /// When the handler of a timer fails, or timers schedule others without end.
+    #[track_caller]
     pub fn advance(&mut self, time: Duration) {
-        self.world.borrow_mut().now_ms += u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let end = self.world.borrow().now_ms.saturating_add(millis);
+        for _ in 0..FIRINGS {
+            let next = self.world.borrow().next_timer(end);
+            let Some((place, timer)) = next else {
+                self.world.borrow_mut().now_ms = end;
+                return;
+            };
+            self.fire(place, &timer);
+        }
+        panic!("{FIRINGS} timers have fired and there are more: they schedule each other");
     }
 
     // ---- what happens --------------------------------------------------------------------------
@@ -414,6 +432,23 @@ impl TestHost {
     pub fn stored(&self, partition: &str, key: &str) -> Option<Value> {
         let world = self.world.borrow();
         serde_json::from_str(world.committed(partition, key)?).ok()
+    }
+
+    /// Returns what is committed of a partition's history, the oldest entry first, each as
+    /// `{ position, id, at, entry }` with `amended` or `redacted` where that has happened.
+    #[must_use]
+    pub fn history(&self, partition: &str) -> Vec<Value> {
+        self.world.borrow().committed_history(partition)
+    }
+
+    /// Returns how long it is until a timer is due, none where there is no such timer.
+    #[must_use]
+    pub fn timer(&self, partition: &str, name: &str) -> Option<Duration> {
+        let world = self.world.borrow();
+        let timer = world.timer(partition, name)?;
+        Some(Duration::from_millis(
+            timer.due_ms.saturating_sub(world.now_ms),
+        ))
     }
 
     /// Returns the lines that the plugin logged.

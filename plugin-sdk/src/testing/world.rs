@@ -1,5 +1,6 @@
 //! The capabilities in native code: memory, with the semantics that the host has.
 
+use super::state::{History, Timer, Timers};
 use crate::{bindings::switchboard::plugin::log::Level, error::Fault};
 use serde_json::{Value, json};
 use std::{
@@ -8,7 +9,7 @@ use std::{
     rc::Rc,
 };
 
-type Faulty<T> = Result<T, Fault>;
+pub(super) type Faulty<T> = Result<T, Fault>;
 
 /// Bytes of the name of a partition or a key, and of a value; see `wit/capabilities.wit`.
 const NAME_BYTES: usize = 512;
@@ -43,7 +44,13 @@ pub(super) struct Connected {
 pub(super) struct Staged {
     partition: Option<String>,
     writes: BTreeMap<String, Write>,
+    /// As they will be.
+    pub(super) histories: BTreeMap<String, History>,
+    pub(super) timers: BTreeMap<(String, String), Option<Timer>>,
+    /// Entries so far.
+    pub(super) appended: u64,
     reads: usize,
+    written: usize,
     bytes: usize,
 }
 
@@ -58,6 +65,10 @@ pub(super) struct World {
     pub(super) attachments: Vec<Vec<u8>>,
     pub(super) log: Vec<(Level, String)>,
     pub(super) stored: BTreeMap<(String, String), Stored>,
+    pub(super) histories: BTreeMap<String, History>,
+    pub(super) timers: Timers,
+    /// The timer that is being handled.
+    pub(super) firing: Option<(String, String)>,
     pub(super) staged: Staged,
 }
 
@@ -92,7 +103,7 @@ fn nowhere<T>() -> Faulty<T> {
     ))
 }
 
-fn ask_or_fault<T>(question: impl FnOnce(&mut World) -> Faulty<T>) -> Faulty<T> {
+pub(super) fn ask_or_fault<T>(question: impl FnOnce(&mut World) -> Faulty<T>) -> Faulty<T> {
     ask(question).unwrap_or_else(nowhere)
 }
 
@@ -108,12 +119,10 @@ impl World {
 
     /// Commits what was staged.
     pub(super) fn commit(&mut self) -> Result<(), String> {
-        let staged = std::mem::take(&mut self.staged);
-        let Some(partition) = staged.partition else {
-            return Ok(());
-        };
+        let mut staged = std::mem::take(&mut self.staged);
         let mut done = Vec::new();
-        for (key, write) in staged.writes {
+        let partition = staged.partition.clone().unwrap_or_default();
+        for (key, write) in std::mem::take(&mut staged.writes) {
             let place = (partition.clone(), key);
             let stored = match write {
                 Write::Set(stored) => Some(stored),
@@ -137,6 +146,7 @@ impl World {
                 None => self.stored.remove(&place),
             };
         }
+        self.commit_state(staged);
         Ok(())
     }
 
@@ -148,7 +158,7 @@ impl World {
             .map(|stored| stored.value.as_str())
     }
 
-    fn needs(&self, capability: &str) -> Faulty<()> {
+    pub(super) fn needs(&self, capability: &str) -> Faulty<()> {
         if self.capabilities.contains(&capability) {
             return Ok(());
         }
@@ -192,11 +202,45 @@ impl World {
         }
     }
 
-    fn count_reads(&mut self, count: usize) -> Faulty<()> {
+    pub(super) fn count_reads(&mut self, count: usize) -> Faulty<()> {
         self.staged.reads += count;
         if self.staged.reads > READS {
             return Err(Fault::TooMany(format!(
                 "more than {READS} reads in one event"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Makes place for a write of so many bytes in a partition.
+    pub(super) fn write_in(&mut self, partition: &str, bytes: usize) -> Faulty<()> {
+        name("partition", partition)?;
+        let staged = &mut self.staged;
+        if let Some(written) = staged
+            .partition
+            .as_ref()
+            .filter(|written| *written != partition)
+        {
+            return Err(Fault::Invalid(format!(
+                "a transaction writes one partition; this one writes `{written}` already"
+            )));
+        }
+        staged.partition = Some(partition.to_owned());
+        staged.bytes += bytes;
+        if staged.bytes > WRITTEN_BYTES {
+            return Err(Fault::TooLarge(format!(
+                "more than {WRITTEN_BYTES} bytes written in one event"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Counts one more key, timer or entry that is written.
+    pub(super) fn count_write(&mut self) -> Faulty<()> {
+        self.staged.written += 1;
+        if self.staged.written > WRITES {
+            return Err(Fault::TooMany(format!(
+                "more than {WRITES} keys, timers and entries written in one event"
             )));
         }
         Ok(())
@@ -210,37 +254,19 @@ impl World {
         write: impl FnOnce(Option<&Write>) -> Faulty<Write>,
     ) -> Faulty<()> {
         self.needs("kv")?;
-        name("partition", partition)?;
         name("key", key)?;
+        self.write_in(partition, bytes + key.len())?;
+        if !self.staged.writes.contains_key(key) {
+            self.count_write()?;
+        }
         let staged = &mut self.staged;
-        if let Some(written) = staged
-            .partition
-            .as_ref()
-            .filter(|written| *written != partition)
-        {
-            return Err(Fault::Invalid(format!(
-                "a transaction writes one partition; this one writes `{written}` already"
-            )));
-        }
-        staged.partition = Some(partition.to_owned());
-        staged.bytes += bytes + key.len();
-        if staged.bytes > WRITTEN_BYTES {
-            return Err(Fault::TooLarge(format!(
-                "more than {WRITTEN_BYTES} bytes written in one event"
-            )));
-        }
-        if staged.writes.len() >= WRITES && !staged.writes.contains_key(key) {
-            return Err(Fault::TooMany(format!(
-                "more than {WRITES} keys written in one event"
-            )));
-        }
         let write = write(staged.writes.get(key))?;
         staged.writes.insert(key.to_owned(), write);
         Ok(())
     }
 }
 
-fn name(what: &str, name: &str) -> Faulty<()> {
+pub(super) fn name(what: &str, name: &str) -> Faulty<()> {
     if (1..=NAME_BYTES).contains(&name.len()) {
         return Ok(());
     }
@@ -262,7 +288,7 @@ fn added(value: Option<&str>, delta: i64) -> Result<String, String> {
         .ok_or_else(|| "add: the sum is beyond 64 bits".to_owned())
 }
 
-fn page<T>(all: impl Iterator<Item = T>, limit: u32) -> Faulty<Vec<T>> {
+pub(super) fn page<T>(all: impl Iterator<Item = T>, limit: u32) -> Faulty<Vec<T>> {
     if !(1..=1_000).contains(&limit) {
         return Err(Fault::Invalid(format!(
             "limit: expected 1 to 1000, got {limit}"

@@ -1,7 +1,7 @@
 //! What backends do: each server event is answered.
 
 use crate::{
-    message::{Kind, Message, Stamp},
+    message::{Kind, Stored},
     record::{Metadata, Record, Visibility, key, records, room},
 };
 use serde::{Deserialize, Serialize};
@@ -171,8 +171,8 @@ pub(crate) struct Send {
 
 pub(crate) fn send(cx: &mut Cx, request: Send) -> Result<Ack> {
     let record = Record::get(cx, &request.room_id)?;
-    let message = Message {
-        stamp: Stamp::new(cx),
+    let message = Stored {
+        timestamp: cx.timestamp(),
         room_id: record.id,
         username: request
             .username

@@ -1,7 +1,7 @@
 //! What clients do.
 
 use crate::{
-    message::{Kind, Message, Stamp},
+    message::{Kind, Stored},
     record::{Metadata, Record, room},
 };
 use serde::{Deserialize, Serialize};
@@ -142,8 +142,8 @@ pub(crate) fn message(cx: &mut Cx, message: NewMessage) -> Result<Ack> {
         ));
     }
     let user = cx.user()?;
-    let message = Message {
-        stamp: Stamp::new(cx),
+    let message = Stored {
+        timestamp: cx.timestamp(),
         room_id: message.room_id,
         username: username(cx, &user),
         user_id: user,
@@ -189,7 +189,7 @@ pub(crate) fn edit(cx: &mut Cx, edit: Edit) -> Result<Ack> {
     Ok(Ack::ok())
 }
 
-fn require_in_room(cx: &Cx, id: &Id) -> Result<()> {
+pub(crate) fn require_in_room(cx: &Cx, id: &Id) -> Result<()> {
     if cx.rooms().has_connection(room(id), cx.connection())? {
         return Ok(());
     }

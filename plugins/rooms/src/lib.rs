@@ -1,11 +1,13 @@
 //! The plugin `rooms`: general rooms with messages. See its README for the events.
 //!
 //! What is stored: all rooms' records in the partition `rooms`, where they can be listed; and for each
-//! room the number of its messages and the time of the last one in a partition of its own, so that a
-//! message of one room has nothing to do with those of another. A handler writes one of the two.
+//! room its messages, the number of them and the time of the last one in a partition of its own, so
+//! that a message of one room has nothing to do with those of another. A handler writes one of the
+//! two; a room that is deleted has its messages removed by a timer.
 
 mod backend;
 mod clients;
+mod history;
 mod message;
 mod record;
 #[cfg(test)]
@@ -18,15 +20,20 @@ fn plugin() -> Plugin {
     Plugin::new("rooms")
         .version(env!("CARGO_PKG_VERSION"))
         .rooms(["room"])
-        .needs(["rooms", "kv"])
+        .needs(["rooms", "kv", "history", "timers"])
         .settings_schema(json!({
             "type": "object",
-            "properties": { "createOnJoin": { "type": "boolean" } },
+            "properties": {
+                "createOnJoin": { "type": "boolean" },
+                "retentionCount": { "type": "integer", "minimum": 0 },
+                "retentionDays": { "type": "number", "exclusiveMinimum": 0 },
+            },
             "additionalProperties": false,
         }))
         .on("room:join", clients::join)
         .on("room:leave", clients::leave)
         .on("message", clients::message)
+        .on("history", history::of_client)
         .on("document:edit", clients::edit)
         .on_joined(clients::joined)
         .on_left(clients::left)
@@ -37,8 +44,10 @@ fn plugin() -> Plugin {
         .on_server_event("room-members", backend::members)
         .on_server_event("room-stats", backend::stats)
         .on_server_event("message-send", backend::send)
+        .on_server_event("message-page", history::of_backend)
         .on_server_event("notification", backend::notify)
         .on_server_event("system-announcement", backend::announce)
+        .on_timer(history::FORGET, history::forget)
 }
 
 export!(plugin);

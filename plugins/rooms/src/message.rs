@@ -2,10 +2,22 @@
 
 use crate::record::{Counters, Metadata, room};
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 use switchboard_plugin::{Ack, Cx, Error, Id, Result};
 
 /// Characters of a message's content.
 const CONTENT: usize = 16_000;
+
+/// Seconds of a day.
+const DAY: f64 = 86_400.0;
+
+/// The operator's settings of what is kept; without, everything.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Retention {
+    retention_count: Option<u64>,
+    retention_days: Option<f64>,
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -17,11 +29,10 @@ pub(crate) enum Kind {
     System,
 }
 
-#[derive(Serialize)]
+/// A message, as it is stored.
+#[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Message {
-    #[serde(flatten)]
-    pub(crate) stamp: Stamp,
+pub(crate) struct Stored {
     pub(crate) room_id: Id,
     pub(crate) user_id: Id,
     pub(crate) username: String,
@@ -29,36 +40,53 @@ pub(crate) struct Message {
     #[serde(rename = "type")]
     pub(crate) kind: Kind,
     pub(crate) metadata: Metadata,
+    pub(crate) timestamp: String,
 }
 
-/// What the plugin gives a message, and what its sender is answered.
+/// A message, as it is heard.
 #[derive(Serialize)]
-pub(crate) struct Stamp {
+pub(crate) struct Said {
     id: String,
-    timestamp: String,
+    #[serde(flatten)]
+    message: Stored,
 }
 
-impl Stamp {
-    pub(crate) fn new(cx: &Cx) -> Self {
-        Self {
-            id: cx.new_id(),
-            timestamp: cx.timestamp(),
-        }
+impl Said {
+    pub(crate) fn new(id: String, message: Stored) -> Self {
+        Self { id, message }
     }
 }
 
-impl Message {
-    /// Counts the message and emits it to its room.
+/// What the sender of a message is answered.
+#[derive(Serialize)]
+struct Stamp<'a> {
+    id: &'a str,
+    timestamp: &'a str,
+}
+
+impl Stored {
+    /// Keeps the message and emits it to its room.
     pub(crate) fn publish(self, cx: &mut Cx) -> Result<Ack> {
         if self.content.is_empty() || self.content.chars().count() > CONTENT {
             return Err(Error::invalid_payload(format!(
                 "`content`: expected 1 to {CONTENT} characters"
             )));
         }
-        Counters::count(cx, &self.room_id, &self.stamp.timestamp)?;
-        cx.emit("message")
-            .to_room(room(&self.room_id))
-            .send(&self)?;
-        Ack::with(&self.stamp)
+        let room = room(&self.room_id);
+        let history = cx.history(&room);
+        let id = history.append(&self)?;
+        let Retention {
+            retention_count,
+            retention_days,
+        } = cx.settings()?;
+        let age = retention_days.map(|days| Duration::from_secs_f64(days * DAY));
+        history.keep(retention_count, age)?;
+        Counters::count(cx, &self.room_id, &self.timestamp)?;
+        let said = Said::new(id, self);
+        cx.emit("message").to_room(room).send(&said)?;
+        Ack::with(&Stamp {
+            id: &said.id,
+            timestamp: &said.message.timestamp,
+        })
     }
 }

@@ -1,5 +1,6 @@
 //! What is known of a room.
 
+use crate::history::{forget_later, newest};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use switchboard_plugin::{Cx, Error, Id, Kv, Result};
@@ -70,33 +71,55 @@ impl Record {
         Self::find(cx, id)?.ok_or_else(|| Error::not_found(format!("there is no room `{id}`")))
     }
 
-    /// Keeps a new room. Its messages are counted from here on, also when a room of this id has
-    /// been deleted: what was counted then is in another partition, and stays there.
+    /// Keeps a new room. Its messages are those from here on, also when a room of this id has been
+    /// deleted: what was said then is in another partition, and stays there for a moment.
     pub(crate) fn create(&self, cx: &Cx) -> Result<()> {
-        let counted = Counters::read(cx, &self.id)?.messages;
-        if counted > 0 {
-            records(cx).set(counted_before_key(&self.id), &counted)?;
+        let before = Before {
+            counted: Counters::read(cx, &self.id)?.messages,
+            position: newest(&cx.history(room(&self.id)))?,
+        };
+        if before != Before::default() {
+            records(cx).set(before_key(&self.id), &before)?;
         }
         Ok(records(cx).set(key(&self.id), self)?)
     }
 
     pub(crate) fn delete(&self, cx: &Cx) -> Result<()> {
-        records(cx).delete(counted_before_key(&self.id))?;
-        Ok(records(cx).delete(key(&self.id))?)
+        records(cx).delete(before_key(&self.id))?;
+        records(cx).delete(key(&self.id))?;
+        forget_later(cx, &self.id)
+    }
+
+    fn before(&self, cx: &Cx) -> Result<Before> {
+        Ok(records(cx).get(before_key(&self.id))?.unwrap_or_default())
+    }
+
+    /// Returns the position of the room's first message.
+    pub(crate) fn first_position(&self, cx: &Cx) -> Result<u64> {
+        Ok(self.before(cx)?.position + 1)
     }
 
     /// Returns the number of messages, and when the last one was, or else when the room was made.
     pub(crate) fn activity(&self, cx: &Cx) -> Result<(u64, String)> {
-        let before: Option<u64> = records(cx).get(counted_before_key(&self.id))?;
+        let before = self.before(cx)?.counted;
         let Counters { messages, last } = Counters::read(cx, &self.id)?;
         // Times of this form sort as texts.
         let last = last.unwrap_or_default().max(self.created_at.clone());
-        Ok((messages.saturating_sub(before.unwrap_or(0)), last))
+        Ok((messages.saturating_sub(before), last))
     }
 
     pub(crate) fn admits(&self, user: &Id) -> bool {
         self.visibility == Visibility::Public || self.members.contains(user)
     }
+}
+
+/// What there was under a room's id before the room was made.
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Before {
+    /// Messages.
+    counted: u64,
+    /// The position of the last one.
+    position: u64,
 }
 
 /// What changes with every message of a room. It is written without being read, so that messages
@@ -131,8 +154,8 @@ pub(crate) fn key(id: &Id) -> String {
     format!("room:{id}")
 }
 
-fn counted_before_key(id: &Id) -> String {
-    format!("counted-before:{id}")
+fn before_key(id: &Id) -> String {
+    format!("before:{id}")
 }
 
 /// The room that connections join, and the name of its partition.

@@ -234,6 +234,12 @@ pub(crate) async fn what_is_not_kept_is_not_seen_and_is_removed(store: Arc<dyn S
     // And removed: what is kept again by another setting is not there any more.
     retain(None, None, 2_000).await;
     assert_eq!(seen(2_000).await, 11);
+    // Nothing at all is kept, at once, and what comes later is.
+    retain(Some(0), None, 2_000).await;
+    assert_eq!(seen(2_000).await, 0);
+    retain(None, None, 2_000).await;
+    append(&transactions, 2_000, "12").await;
+    assert_eq!(seen(2_000).await, 12);
 }
 
 pub(crate) async fn pages_neither_skip_nor_repeat_while_others_append(store: Arc<dyn StateStore>) {
