@@ -62,11 +62,6 @@ impl App {
     /// When a key cannot be read, the plugin runtime cannot be started, or the address cannot be
     /// listened on.
     pub async fn start(config: Config, extra_routes: Router) -> Result<Self> {
-        if config.redis.is_set() {
-            tracing::warn!(
-                "redis is configured, and not used by this version: the host runs alone"
-            );
-        }
         // First, so that a wrong address is told of at once; nothing is accepted yet.
         let listener = TcpListener::bind(&config.server.listen)
             .await
@@ -77,7 +72,7 @@ impl App {
                 )
             })?;
         let metrics = Arc::new(Metrics::default());
-        let store = store::open(&config.state)?;
+        let store = store::open(&config.state, &config.redis).await?;
         let pipeline = build_pipeline(&config, metrics.clone(), store.clone())?;
         let rooms = Arc::new(RoomsOfNode {
             connections: pipeline.connections.clone(),
@@ -173,6 +168,7 @@ impl App {
             self.edge.drain(DRAIN_BATCH, DRAIN_PAUSE).await;
             self.pipeline.tasks.close();
             self.pipeline.tasks.wait().await;
+            self.pipeline.transactions.store().close().await;
             self.streams.close();
             self.streams.wait().await;
         };

@@ -7,11 +7,10 @@
 use crate::{
     api::config::ApiConfig,
     auth::AuthConfig,
-    core::secret::Secret,
     pipeline::config::LimitsConfig,
     plugin::config::{PluginConfigs, PluginsConfig},
     socket::config::SocketConfig,
-    store::config::StateConfig,
+    store::config::{RedisConfig, StateConfig},
 };
 use clap::Args;
 use serde::{Deserialize, Serialize};
@@ -102,30 +101,6 @@ impl LogFormat {
     #[must_use]
     pub fn is_json(self) -> bool {
         self == Self::Json
-    }
-}
-
-/// The section `[redis]`. It is accepted so that one configuration serves later versions too, and
-/// has no effect yet: the host says so when it starts.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct RedisConfig {
-    /// Its host.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub host: Option<String>,
-    /// Its port.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub port: Option<u16>,
-    /// Its password.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub password: Option<Secret>,
-}
-
-impl RedisConfig {
-    /// Tells whether anything is set.
-    #[must_use]
-    pub fn is_set(&self) -> bool {
-        self.host.is_some() || self.port.is_some() || self.password.is_some()
     }
 }
 

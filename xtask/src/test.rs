@@ -22,6 +22,7 @@ const BLACK_BOX_TIMEOUT_MS: u32 = 600_000;
 pub(crate) fn run(workspace: &Workspace, options: &TestOptions) -> Result<()> {
     let start = Instant::now();
     let filter = options.filter.as_deref();
+    tools::ensure_redis(workspace)?;
     if options.js {
         // Found out now, and not after minutes of building.
         tools::ensure_node(workspace)?;

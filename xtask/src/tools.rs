@@ -70,6 +70,19 @@ pub(crate) fn ensure_node(workspace: &Workspace) -> Result<()> {
     Ok(())
 }
 
+/// Makes sure that there is a Redis for the tests to start.
+///
+/// # Errors
+///
+/// When there is none, and it cannot be installed.
+pub(crate) fn ensure_redis(workspace: &Workspace) -> Result<()> {
+    if on_path("redis-server").is_some() {
+        return Ok(());
+    }
+    let advice = "install Redis 7 or later (on Debian: `sudo apt-get install redis-server`)";
+    install(workspace, "Redis", &["redis-server"], advice)
+}
+
 /// Installs the packages of `folder` as its lock file lists them, unless that has been done already.
 ///
 /// # Errors

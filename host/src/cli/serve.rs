@@ -15,8 +15,12 @@ pub(super) fn serve(flags: &Flags) -> Result<ExitCode> {
         writeln!(std::io::stderr().lock(), "error: {problem}")?;
         return Ok(ExitCode::from(config::INVALID));
     }
-    let backend = &mut loaded.config.state.backend;
-    backend.get_or_insert(Backend::Embedded);
+    let otherwise = if loaded.config.redis.is_set() {
+        Backend::Redis
+    } else {
+        Backend::Embedded
+    };
+    loaded.config.state.backend.get_or_insert(otherwise);
     run::log(&loaded.config);
     run::run(
         loaded.config,

@@ -404,6 +404,9 @@ pub trait StateStore: StateVersions {
 
     /// Lets nobody get a timer before `until_ms`.
     fn postpone<'a>(&'a self, timer: &'a DueTimer, until_ms: u64) -> BoxFuture<'a, ()>;
+
+    /// Writes what was only noted, when the host ends.
+    fn close(&self) -> BoxFuture<'_, ()>;
 }
 
 /// Which version of a plugin's stored state there is.

@@ -106,6 +106,8 @@ enum Job {
     Commit(OwnedCommit, oneshot::Sender<Result<Committed, CommitError>>),
     /// There are notes to be written.
     Notes,
+    /// Answered when all before it is written.
+    Flush(oneshot::Sender<()>),
 }
 
 struct OwnedCommit {
@@ -370,6 +372,15 @@ impl StateStore for EmbeddedStore {
         self.timers.postpone(timer, until_ms);
         Box::pin(ready(()))
     }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            let (flushed, written) = oneshot::channel();
+            if self.jobs.send(Job::Flush(flushed)).await.is_ok() {
+                written.await.ok();
+            }
+        })
+    }
 }
 
 impl EmbeddedStore {
@@ -408,7 +419,7 @@ impl EmbeddedStore {
 }
 
 #[cfg(test)]
-super::suite::suite!(super::EmbeddedStore::fleeting());
+super::suite::suite!((super::EmbeddedStore::fleeting(), ()));
 
 #[cfg(test)]
 mod tests;

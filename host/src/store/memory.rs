@@ -376,6 +376,10 @@ impl StateStore for MemoryStore {
         self.timers.postpone(timer, until_ms);
         Box::pin(ready(()))
     }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(ready(()))
+    }
 }
 
 impl StateVersions for MemoryStore {
@@ -389,7 +393,7 @@ impl StateVersions for MemoryStore {
 }
 
 #[cfg(test)]
-super::suite::suite!(super::MemoryStore::default());
+super::suite::suite!((super::MemoryStore::default(), ()));
 
 #[cfg(test)]
 mod tests {

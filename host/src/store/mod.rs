@@ -4,28 +4,32 @@
 //! |---|---|
 //! | [`memory`] | while the host runs |
 //! | [`embedded`] | in a directory, whatever ends the host |
+//! | [`redis`] | in Redis, for several hosts |
 
 pub mod config;
 mod decide;
 pub mod embedded;
 pub mod memory;
+pub mod redis;
 #[cfg(test)]
 mod suite;
 mod timers;
 
 use self::{
-    config::{Backend, StateConfig},
-    embedded::{EmbeddedStore, OpenError},
+    config::{Backend, RedisConfig, StateConfig},
+    embedded::EmbeddedStore,
     memory::MemoryStore,
+    redis::RedisStore,
 };
 use crate::ports::StateStore;
+use anyhow::{Context, Result};
 use std::sync::Arc;
 
 /// Opens the store that is configured; in memory where none is.
 ///
 /// # Errors
-/// When the directory of the embedded store cannot be used.
-pub fn open(config: &StateConfig) -> Result<Arc<dyn StateStore>, OpenError> {
+/// When the directory of the embedded store cannot be used, or Redis cannot be reached.
+pub async fn open(config: &StateConfig, redis: &RedisConfig) -> Result<Arc<dyn StateStore>> {
     match config.backend {
         None | Some(Backend::Memory) => {
             tracing::info!("state is kept in memory, and gone when the host ends");
@@ -34,6 +38,16 @@ pub fn open(config: &StateConfig) -> Result<Arc<dyn StateStore>, OpenError> {
         Some(Backend::Embedded) => {
             let store = EmbeddedStore::open(&config.dir)?;
             tracing::info!(dir = %config.dir.display(), "state is kept on disk");
+            Ok(Arc::new(store))
+        }
+        Some(Backend::Redis) => {
+            let (host, port) = (redis.host(), redis.port());
+            let store = RedisStore::open(redis).await.with_context(|| {
+                format!(
+                    "Redis at {host}:{port} cannot be used (redis.host, redis.port, redis.password)"
+                )
+            })?;
+            tracing::info!(host, port, "state is kept in Redis");
             Ok(Arc::new(store))
         }
     }

@@ -112,12 +112,16 @@ impl Writer {
 
     /// Writes a batch, and answers everybody in it.
     fn write(&mut self, batch: Vec<Job>) {
-        let (mut commits, mut answers) = (Vec::new(), Vec::new());
+        let (mut commits, mut answers, mut flushes) = (Vec::new(), Vec::new(), Vec::new());
         for job in batch {
-            if let Job::Commit(commit, answer) = job {
-                // Decided below, or failed with the whole batch.
-                answers.push((answer, Err(CommitError::Conflict)));
-                commits.push(commit);
+            match job {
+                Job::Commit(commit, answer) => {
+                    // Decided below, or failed with the whole batch.
+                    answers.push((answer, Err(CommitError::Conflict)));
+                    commits.push(commit);
+                }
+                Job::Notes => {}
+                Job::Flush(flushed) => flushes.push(flushed),
             }
         }
         let notes = self.notes.lock().clone();
@@ -142,6 +146,9 @@ impl Writer {
         for (answer, outcome) in answers {
             // Nothing of the batch is there when the transaction as a whole has failed.
             answer.send(failure.clone().map_or(outcome, Err)).ok();
+        }
+        for flushed in flushes {
+            flushed.send(()).ok();
         }
     }
 

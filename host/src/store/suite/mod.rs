@@ -24,7 +24,7 @@ use crate::{
 };
 use std::{sync::Arc, time::Duration};
 
-/// Generates the suite's tests for the store that an expression makes.
+/// Generates the suite's tests for the store that an expression makes, and what it needs.
 macro_rules! suite {
     ($store:expr) => {
         mod suite {
@@ -32,7 +32,9 @@ macro_rules! suite {
                 ($module:ident, $name:ident) => {
                     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
                     async fn $name() {
-                        $crate::store::suite::$module::$name(std::sync::Arc::new($store)).await;
+                        // Whatever the store needs stays as long as the test runs.
+                        let (store, _needed) = $store;
+                        $crate::store::suite::$module::$name(std::sync::Arc::new(store)).await;
                     }
                 };
             }

@@ -1,0 +1,106 @@
+//! The connection to Redis, single or a cluster, with a deadline for everything.
+
+use crate::store::config::RedisConfig;
+use redis::{
+    Client, Cmd, ConnectionAddr, ErrorKind, IntoConnectionInfo, RedisConnectionInfo, RedisError,
+    RedisResult, ServerErrorKind, Value,
+    aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig},
+    cluster::ClusterClient,
+    cluster_async::ClusterConnection,
+};
+use std::time::Duration;
+
+/// How long a lost connection is waited for between two attempts at most.
+const RECONNECT_AT_MOST: Duration = Duration::from_millis(500);
+
+/// A connection that many use at once, and that comes back by itself.
+#[derive(Clone)]
+pub(super) enum Link {
+    Single(ConnectionManager),
+    Cluster(ClusterConnection),
+}
+
+/// A script, and what Redis knows it by.
+pub(super) struct Script {
+    text: &'static str,
+    hash: String,
+}
+
+impl Script {
+    pub(super) fn new(text: &'static str) -> Self {
+        let hash = redis::Script::new(text).get_hash().to_owned();
+        Self { text, hash }
+    }
+}
+
+impl Link {
+    /// Connects.
+    ///
+    /// # Errors
+    /// When that cannot be done within the configured time.
+    pub(super) async fn open(config: &RedisConfig) -> RedisResult<Self> {
+        let mut settings = RedisConnectionInfo::default().set_db(config.database);
+        if let Some(username) = &config.username {
+            settings = settings.set_username(username);
+        }
+        if let Some(password) = &config.password {
+            settings = settings.set_password(password.expose());
+        }
+        let address = ConnectionAddr::Tcp(config.host().to_owned(), config.port());
+        let info = address.into_connection_info()?.set_redis_settings(settings);
+        if config.cluster {
+            let client = ClusterClient::builder([info])
+                .connection_timeout(config.timeout)
+                .response_timeout(config.timeout)
+                .retries(3)
+                .build()?;
+            let connection = client.get_async_connection().await?;
+            return Ok(Self::Cluster(connection));
+        }
+        let times = ConnectionManagerConfig::new()
+            .set_connection_timeout(Some(config.timeout))
+            .set_response_timeout(Some(config.timeout))
+            .set_max_delay(RECONNECT_AT_MOST)
+            .set_number_of_retries(1);
+        let client = Client::open(info)?;
+        let connection = ConnectionManager::new_with_config(client, times).await?;
+        Ok(Self::Single(connection))
+    }
+
+    /// Runs a command.
+    pub(super) async fn run(&self, command: &Cmd) -> RedisResult<Value> {
+        let answer = match self.clone() {
+            Self::Single(mut connection) => connection.req_packed_command(command).await,
+            Self::Cluster(mut connection) => connection.req_packed_command(command).await,
+        };
+        answer.and_then(Value::extract_error)
+    }
+
+    /// Runs a script.
+    pub(super) async fn script<'a>(
+        &self,
+        script: &Script,
+        keys: &[String],
+        arguments: impl Iterator<Item = &'a str> + Clone,
+    ) -> RedisResult<Value> {
+        let command = |name: &str, script: &str| {
+            let mut command = redis::cmd(name);
+            command.arg(script).arg(keys.len()).arg(keys);
+            for argument in arguments.clone() {
+                command.arg(argument);
+            }
+            command
+        };
+        match self.run(&command("EVALSHA", &script.hash)).await {
+            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+                self.run(&command("EVAL", script.text)).await
+            }
+            answer => answer,
+        }
+    }
+}
+
+/// Tells whether it is not known if a command was run.
+pub(super) fn is_uncertain(error: &RedisError) -> bool {
+    error.is_io_error() || error.is_timeout() || error.is_connection_dropped()
+}
