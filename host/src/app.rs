@@ -168,7 +168,7 @@ impl App {
             self.edge.drain(DRAIN_BATCH, DRAIN_PAUSE).await;
             self.pipeline.tasks.close();
             self.pipeline.tasks.wait().await;
-            self.pipeline.transactions.store().close().await;
+            self.pipeline.transactions.close().await;
             self.streams.close();
             self.streams.wait().await;
         };

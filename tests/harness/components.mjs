@@ -8,9 +8,12 @@ export const REPOSITORY = resolve(fileURLToPath(import.meta.url), "../../..");
 const FIRST_PARTY = process.env.SWITCHBOARD_PLUGINS ?? join(REPOSITORY, "target/plugins");
 const FOR_TESTS = process.env.SWITCHBOARD_TEST_PLUGINS ?? join(REPOSITORY, "target/test-plugins");
 
-/** Returns the bytes of a built plugin: a first-party one, `probe` or `faulty`. */
+/** The plugins that are made for these tests. */
+const OF_TESTS = ["probe", "faulty", "ledger"];
+
+/** Returns the bytes of a built plugin. */
 export function component(name) {
-  const folder = name === "probe" || name === "faulty" ? FOR_TESTS : FIRST_PARTY;
+  const folder = OF_TESTS.includes(name) ? FOR_TESTS : FIRST_PARTY;
   return readFileSync(join(folder, `${name}.wasm`));
 }
 

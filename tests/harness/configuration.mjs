@@ -40,6 +40,9 @@ const KEYS = {
   apiKey: ["api", "key"],
   state: ["state", "backend"],
   stateDir: ["state", "dir"],
+  redisPort: ["redis", "port"],
+  redisTimeout: ["redis", "timeout"],
+  redisCluster: ["redis", "cluster"],
 };
 
 /** The key of the server API in test hosts. */

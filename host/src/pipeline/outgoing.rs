@@ -23,6 +23,9 @@ use std::{sync::Arc, time::Duration};
 /// and in their rooms by then.
 const AFTER_START: Duration = Duration::from_secs(8);
 
+/// How often it is looked for what other hosts have left.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
 /// What a commit wants sent.
 #[derive(Debug, Serialize, Deserialize)]
 struct Outgoing {
@@ -124,31 +127,37 @@ fn from_text(text: &str) -> Option<(Namespace, Vec<Step>)> {
     Some((Namespace::new(&outgoing.namespace).ok()?, steps))
 }
 
-/// Sends what hosts that have ended left unsent, once this one's clients have had the time to come.
+/// Sends what hosts that have ended left unsent, until this one stops.
 pub async fn send_unsent(pipeline: Arc<Pipeline>) {
-    let unsent = match pipeline.transactions.store().unsent().await {
-        Ok(unsent) if unsent.is_empty() => return,
-        Ok(unsent) => unsent,
-        Err(Fault { message, .. }) => {
-            tracing::error!(why = message, "what was left unsent is not known");
-            return;
-        }
-    };
-    let wait = tokio::time::sleep(AFTER_START);
-    if pipeline.unless_stopping(wait).await.is_none() {
-        return;
-    }
-    tracing::info!(
-        commits = unsent.len(),
-        "sending what was committed and perhaps not sent before the host ended"
-    );
-    for one in unsent {
-        send(&pipeline.executor, &one);
-        let partition = PartitionOf {
-            plugin: &one.plugin,
-            name: &one.partition,
+    // This host's clients have to have had the time to come.
+    let mut wait = AFTER_START;
+    while pipeline
+        .unless_stopping(tokio::time::sleep(wait))
+        .await
+        .is_some()
+    {
+        wait = LOOK_EVERY;
+        let unsent = match pipeline.transactions.store().unsent().await {
+            Ok(unsent) => unsent,
+            Err(Fault { message, .. }) => {
+                tracing::debug!(why = message, "what was left unsent is not known");
+                continue;
+            }
         };
-        pipeline.transactions.store().sent(partition, one.place);
+        if !unsent.is_empty() {
+            tracing::info!(
+                commits = unsent.len(),
+                "sending what was committed and perhaps not sent before its host ended"
+            );
+        }
+        for one in unsent {
+            send(&pipeline.executor, &one);
+            let partition = PartitionOf {
+                plugin: &one.plugin,
+                name: &one.partition,
+            };
+            pipeline.transactions.sent(partition, one.place);
+        }
     }
 }
 

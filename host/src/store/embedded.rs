@@ -189,7 +189,8 @@ impl EmbeddedStore {
         look: impl FnOnce(&redb::ReadOnlyTable<&[u8], (u64, u64, u64, &str)>) -> Result<T, StorageError>,
     ) -> Result<T, Fault> {
         let out_of_reach = |error: redb::Error| {
-            Fault::new("UNAVAILABLE", format!("the state cannot be read: {error}"))
+            tracing::error!(%error, "state cannot be read");
+            Fault::new("UNAVAILABLE", "state is out of reach")
         };
         let database = self.database.read();
         let database = database

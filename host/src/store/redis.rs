@@ -133,8 +133,11 @@ fn now_ms() -> i64 {
     now.map_or(0, |now| i64::try_from(now.as_millis()).unwrap_or(i64::MAX))
 }
 
+/// What a plugin is told, and perhaps a client by it. That Redis is in trouble is logged once, when
+/// it begins.
 fn out_of_reach(error: &RedisError) -> Fault {
-    Fault::new("UNAVAILABLE", format!("Redis: {error}"))
+    tracing::debug!(%error, "Redis failed");
+    Fault::new("UNAVAILABLE", "state is out of reach")
 }
 
 fn texts(answer: Value) -> Result<Vec<String>, RedisError> {

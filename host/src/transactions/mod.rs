@@ -21,6 +21,7 @@ mod bounds;
 mod history;
 mod locks;
 mod order;
+mod sent;
 mod timers;
 mod transaction;
 
@@ -32,6 +33,7 @@ pub use self::{
 use self::{
     locks::{Lockable, Locks, PartitionName},
     order::{Order, Ticket},
+    sent::Sent,
     transaction::{Firing, Standing, Work},
 };
 use crate::{
@@ -62,13 +64,14 @@ pub struct Transactions {
     store: Arc<dyn StateStore>,
     locks: Arc<Locks>,
     order: Order,
+    sent: Arc<Sent>,
     /// Told when a timer was written.
     scheduled: Notify,
 }
 
 /// A commit that has been done, and whose effects have not.
 pub struct Done {
-    store: Arc<dyn StateStore>,
+    sent: Arc<Sent>,
     partition: PartitionName,
     place: u64,
     has_outgoing: bool,
@@ -90,11 +93,7 @@ impl Done {
     /// Takes note that the effects are done, so that the next one's turn comes.
     pub fn finish(self) {
         if self.has_outgoing {
-            let partition = PartitionOf {
-                plugin: &self.partition.plugin,
-                name: &self.partition.name,
-            };
-            self.store.sent(partition, self.place);
+            self.sent.add(self.partition, self.place);
         }
     }
 }
@@ -112,6 +111,7 @@ impl Transactions {
     #[must_use]
     pub fn new(store: Arc<dyn StateStore>) -> Self {
         Self {
+            sent: Arc::new(Sent::new(store.clone())),
             store,
             locks: Arc::new(Locks::default()),
             order: Order::default(),
@@ -123,6 +123,21 @@ impl Transactions {
     #[must_use]
     pub fn store(&self) -> &Arc<dyn StateStore> {
         &self.store
+    }
+
+    /// Takes note that what a commit wanted sent has been.
+    pub fn sent(&self, partition: PartitionOf<'_>, place: u64) {
+        let name = PartitionName {
+            plugin: partition.plugin.clone(),
+            name: partition.name.to_owned(),
+        };
+        self.sent.add(name, place);
+    }
+
+    /// Writes what was only noted, when the host ends.
+    pub async fn close(&self) {
+        self.sent.tell_all();
+        self.store.close().await;
     }
 
     /// Waits until a timer is written.
@@ -297,7 +312,7 @@ impl Transactions {
         let committed = self.store.commit(commit).await?;
         ticket.committed(committed.place);
         Ok(Done {
-            store: self.store.clone(),
+            sent: self.sent.clone(),
             partition: name,
             place: committed.place,
             has_outgoing: outgoing.is_some(),

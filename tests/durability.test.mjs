@@ -1,0 +1,197 @@
+// State that is never half done: what kill -9, several hosts and a Redis in trouble leave of it.
+
+import assert from "node:assert/strict";
+import { connect } from "./harness/clients.mjs";
+import { waitFor } from "./harness/deadline.mjs";
+import { Redis } from "./harness/redis.mjs";
+import { scenario, startHost } from "./harness/scenario.mjs";
+
+/** How long after a host has ended others have sent what it left. */
+const SWEPT = 40_000;
+
+/** Returns all lines of a book. */
+async function lines(client, book) {
+  const all = [];
+  for (;;) {
+    const page = (await client.must("ledger:page", book, all.at(-1)?.position ?? 0)).lines;
+    all.push(...page);
+    if (page.length < 200) return all;
+  }
+}
+
+function heard(client) {
+  return client.inbox.filter(({ name }) => name === "ledger:line").map(({ args }) => args[0]);
+}
+
+/**
+ * Writers append while the host is killed again and again. What was acknowledged is in the history
+ * once, and everything in it is heard by a listener, who reconnects.
+ */
+async function killUnderLoad({ state, redisPort }) {
+  const writers = 6;
+  const host = await startHost({ plugins: ["ledger"], state, redisPort });
+  const listener = await connect(host, "listener", { reconnect: true });
+  let opened = 0;
+  listener.socket.on("connect", () => listener.socket.emit("ledger:open", "b", () => { opened += 1; }));
+  await listener.must("ledger:open", "b");
+  const acknowledged = new Set();
+  let number = 0;
+  for (let round = 0; round < 8; round += 1) {
+    const clients = await Promise.all(Array.from({ length: writers }, (_, n) => connect(host, `w${n}`)));
+    let answers = 0;
+    for (const client of clients) {
+      const send = () => {
+        const text = String((number += 1));
+        client.socket.emit("ledger:append", "b", text, (answer) => {
+          if (!answer?.ok) return;
+          acknowledged.add(text);
+          answers += 1;
+          send();
+        });
+      };
+      for (let k = 0; k < 3; k += 1) send();
+    }
+    const enough = 20 + round * 23;
+    await waitFor(() => answers >= enough, `${enough} acknowledgements`, 20_000);
+    await host.kill();
+    for (const client of clients) client.close();
+    await host.start();
+    // Who is not there when something is sent does not hear it.
+    await waitFor(() => opened > round, "the listener to be back");
+  }
+  const reader = await connect(host, "reader");
+  const written = await lines(reader, "b");
+  written.forEach(({ position }, index) => assert.equal(position, index + 1, "positions have no gaps"));
+  const texts = written.map(({ text }) => text);
+  assert.equal(new Set(texts).size, texts.length, "nothing is there twice");
+  const there = new Set(texts);
+  for (const text of acknowledged) assert.ok(there.has(text), `${text} was acknowledged and is not there`);
+  const missing = () => {
+    const known = new Set(heard(listener));
+    return texts.filter((text) => !known.has(text));
+  };
+  await waitFor(() => missing().length === 0, () => `the listener to hear ${missing()}`, SWEPT);
+}
+
+scenario("kill -9 on the embedded store: what was acknowledged is there once, and all of it is heard", () =>
+  killUnderLoad({ state: "embedded" }), { timeout: 120_000 });
+
+scenario("kill -9 on Redis: what was acknowledged is there once, and all of it is heard", async () => {
+  const redis = await Redis.start();
+  await killUnderLoad({ state: "redis", redisPort: redis.port });
+}, { timeout: 120_000 });
+
+scenario("a survivor sends what a host that was killed has left", async () => {
+  const redis = await Redis.start();
+  const options = { plugins: ["ledger"], redisPort: redis.port };
+  const [dying, survivor] = [await startHost(options), await startHost(options)];
+  const listener = await connect(survivor, "listener");
+  await listener.must("ledger:open", "b");
+  const writer = await connect(dying, "writer");
+  let answers = 0;
+  const send = () => writer.socket.emit("ledger:append", "b", String((answers += 1)), send);
+  for (let k = 0; k < 64; k += 1) send();
+  await waitFor(() => answers > 400, "400 answers", 20_000);
+  await dying.kill();
+  // What was under way when it died is at most what was sent at a time.
+  const left = redis.command("--scan", "--pattern", "switchboard:{ledger:b}:o:*").split("\n").filter(Boolean);
+  const unsent = left.flatMap((key) => redis.command("hvals", key).split("\n")).filter(Boolean);
+  const texts = unsent.map((text) => JSON.parse(JSON.parse(text).emissions[0].packet)[1]);
+  await waitFor(() => texts.every((text) => heard(listener).includes(text)), "what was left unsent", SWEPT);
+}, { timeout: 120_000 });
+
+scenario("naive counters of three hosts on one Redis end exact, and none is refused", async () => {
+  const redis = await Redis.start(["--appendfsync", "no"]);
+  const hosts = await Promise.all([0, 1, 2].map(() => startHost({ plugins: ["ledger"], redisPort: redis.port })));
+  const clients = await Promise.all(Array.from({ length: 60 }, (_, n) => connect(hosts[n % 3], `u${n}`)));
+  await Promise.all(clients.map(async (client) => {
+    for (let k = 0; k < 25; k += 1) await client.must("ledger:count", "hot");
+  }));
+  assert.equal((await clients[0].must("ledger:read", "hot")).value, 1_500);
+}, { timeout: 120_000 });
+
+scenario("timers over three hosts, one of them killed: each takes effect once, and none early", async () => {
+  const redis = await Redis.start(["--appendfsync", "no"]);
+  const hosts = await Promise.all([0, 1, 2].map(() => startHost({ plugins: ["ledger"], redisPort: redis.port })));
+  const client = await connect(hosts[0], "ann");
+  const [books, each] = [10, 100];
+  for (let book = 0; book < books; book += 1) {
+    const request = { book: `book-${book}`, first: 0, number: each, inMs: 1_500, apartMs: 40 };
+    await client.must("ledger:schedule", request);
+  }
+  await client.must("ledger:schedule", { book: "later", first: 0, number: 1, inMs: 40 * 86_400_000 });
+  const fired = async () => {
+    const all = [];
+    for (let book = 0; book < books; book += 1) {
+      all.push(...(await lines(client, `book-${book}`)).map(({ text }) => [`${book} ${text.split(" ")[0]}`, Number(text.split(" ")[1])]));
+    }
+    return all;
+  };
+  await waitFor(async () => (await fired()).length > 200, "some timers", 20_000);
+  await hosts[2].kill();
+  await waitFor(async () => (await fired()).length >= books * each, "all timers", 40_000);
+  const all = await fired();
+  assert.equal(new Set(all.map(([name]) => name)).size, books * each);
+  assert.equal(all.length, books * each, "none takes effect twice");
+  assert.ok(all.every(([, late]) => late >= 0), "none is early");
+  assert.equal((await lines(client, "later")).length, 0);
+}, { timeout: 120_000 });
+
+scenario("a thousand timers of the same second fire within another one, and outlive a restart", async () => {
+  const host = await startHost({ plugins: ["ledger"] });
+  const client = await connect(host, "ann");
+  await client.must("ledger:schedule", { book: "b", first: 0, number: 1_000, inMs: 4_000 });
+  await host.kill();
+  await host.start();
+  const again = await connect(host, "ann");
+  const fired = async () => await lines(again, "b");
+  await waitFor(async () => (await fired()).length === 1_000, "all timers", 30_000);
+  const late = (await fired()).map(({ text }) => Number(text.split(" ")[1]));
+  assert.ok(Math.min(...late) >= 0, "none is early");
+  const names = new Set((await fired()).map(({ text }) => text.split(" ")[0]));
+  assert.equal(names.size, 1_000);
+}, { timeout: 120_000 });
+
+scenario("a Redis in trouble: UNAVAILABLE in time, never half a transaction, and recovery by itself", async () => {
+  const redis = await Redis.start();
+  const host = await startHost({ plugins: ["ledger"], redisPort: redis.port, redisTimeout: "1s" });
+  const client = await connect(host, "ann");
+  const count = async () => (await client.must("ledger:count", "b")).value;
+  const refused = async (what) => {
+    const began = performance.now();
+    const answer = await client.ask("ledger:count", "b");
+    assert.equal(answer.error?.code, "UNAVAILABLE", `${what}: ${JSON.stringify(answer)}`);
+    assert.ok(!/redis/i.test(answer.error.message), "internals stay inside");
+    assert.ok(performance.now() - began < 5_000, `${what}: answered in time`);
+  };
+  const recovered = (what) => waitFor(async () => (await client.ask("ledger:count", "b")).ok, `recovery from ${what}`, 15_000);
+  assert.equal(await count(), 1);
+
+  redis.command("config", "set", "maxmemory", "1");
+  await refused("out of memory");
+  redis.command("config", "set", "maxmemory", "0");
+  assert.equal(await count(), 2);
+
+  redis.command("replicaof", "127.0.0.1", "1");
+  await refused("read-only");
+  redis.command("replicaof", "no", "one");
+  assert.equal(await count(), 3);
+
+  const slow = redis.process;
+  slow.kill("SIGSTOP");
+  await refused("stopped");
+  slow.kill("SIGCONT");
+  await recovered("a stop");
+  // What was refused while it was stopped did nothing when it went on.
+  assert.equal((await client.must("ledger:read", "b")).value, 4);
+
+  await redis.kill();
+  await refused("killed");
+  await redis.start();
+  await recovered("a restart");
+  assert.equal((await client.must("ledger:read", "b")).value, 5);
+
+  redis.command("flushall");
+  assert.equal(await count(), 1, "what was emptied begins anew");
+  assert.equal((await host.request("/healthz")).status, 200);
+}, { timeout: 120_000 });

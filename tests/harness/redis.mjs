@@ -1,0 +1,67 @@
+// Real Redis processes on free ports, each in a folder of its own.
+
+import { execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { waitFor } from "./deadline.mjs";
+
+const open = new Set();
+process.on("exit", () => {
+  for (const redis of open) redis.process?.kill("SIGKILL");
+});
+
+/** Ends every Redis that was started since the last call. */
+export async function closeRedis() {
+  for (const redis of open) await redis.dispose();
+  open.clear();
+}
+
+async function freePort() {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address();
+  server.close();
+  await once(server, "close");
+  return port;
+}
+
+/** A Redis that keeps what it acknowledged, as it can be told to. */
+export class Redis {
+  static async start(options = []) {
+    const redis = new Redis();
+    redis.options = options;
+    redis.directory = mkdtempSync(join(tmpdir(), "switchboard-redis-"));
+    redis.port = await freePort();
+    open.add(redis);
+    await redis.start();
+    return redis;
+  }
+
+  async start() {
+    this.process = spawn("redis-server", [
+      "--port", String(this.port), "--bind", "127.0.0.1", "--dir", this.directory,
+      "--save", "", "--appendonly", "yes", "--appendfsync", "always", ...this.options,
+    ], { stdio: "ignore" });
+    this.exit = once(this.process, "exit");
+    await waitFor(() => this.command("ping") === "PONG", "Redis to answer", 10_000);
+  }
+
+  /** Runs a command by redis-cli; returns what it prints. */
+  command(...words) {
+    const all = ["-p", String(this.port), ...words];
+    return execFileSync("redis-cli", all, { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] }).trim();
+  }
+
+  async kill() {
+    this.process.kill("SIGKILL");
+    await this.exit;
+  }
+
+  async dispose() {
+    await this.kill();
+    rmSync(this.directory, { recursive: true, force: true });
+  }
+}
