@@ -10,7 +10,7 @@ use crate::{
     pipeline::config::LimitsConfig,
     plugin::config::{PluginConfigs, PluginsConfig},
     socket::config::SocketConfig,
-    store::config::{RedisConfig, StateConfig},
+    store::config::{Backend, RedisConfig, StateConfig},
 };
 use clap::Args;
 use serde::{Deserialize, Serialize};
@@ -260,6 +260,16 @@ impl Config {
             problems.extend(plugin.problems(name));
         }
         problems
+    }
+
+    /// Chooses what keeps state, where nothing is said, as `serve` does.
+    pub fn choose_backend(&mut self) {
+        let otherwise = if self.redis.is_set() {
+            Backend::Redis
+        } else {
+            Backend::Embedded
+        };
+        self.state.backend.get_or_insert(otherwise);
     }
 
     /// Returns why `serve` cannot run with these values, if so: that nobody could be authenticated.

@@ -6,7 +6,7 @@ mod state;
 pub use self::state::{
     Appended, Commit, CommitError, Committed, DueTimer, DueTimers, Entry, Fault, HistoryAccess,
     HistoryWrites, KvAccess, Page, PartitionOf, Range, Seen, StateAccess, StateStore,
-    StateVersions, TimersAccess, Unsent, Version, Versioned, Write,
+    StateVersions, Stored, TimersAccess, Unsent, Version, Versioned, Visitor, Write,
 };
 
 use crate::core::{

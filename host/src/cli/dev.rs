@@ -40,7 +40,7 @@ pub(super) fn dev(flags: &Flags, packages: &[String]) -> Result<ExitCode> {
         Ok(loaded) => loaded.config,
         Err(code) => return Ok(code),
     };
-    run::log(&config);
+    run::log(&config, "info");
     let folder = std::env::current_dir().context("the current folder cannot be read")?;
     let workspace = Arc::new(Workspace::find(&folder, packages)?);
     workspace::ensure_wasm_target(&folder)?;

@@ -6,6 +6,7 @@ mod dev_page;
 mod plugin;
 mod run;
 mod serve;
+mod state;
 mod token;
 mod workspace;
 
@@ -34,6 +35,9 @@ enum Command {
     /// Check a plugin's file, or begin a new plugin.
     #[command(subcommand)]
     Plugin(PluginCommand),
+    /// Look at stored state, change it, or move it from one backend to another.
+    #[command(subcommand)]
+    State(state::StateCommand),
     /// Show or check the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -86,6 +90,7 @@ pub fn main() -> ExitCode {
         Command::Token(args) => token::token(args),
         Command::Plugin(PluginCommand::Check { file, flags }) => plugin::check(&file, &flags),
         Command::Plugin(PluginCommand::New { name, path }) => plugin::new(&name, path.as_deref()),
+        Command::State(command) => state::state(command),
         Command::Config(ConfigCommand::Show(flags)) => config::show(&flags),
         Command::Config(ConfigCommand::Check(flags)) => config::check(&flags),
     };

@@ -19,9 +19,10 @@ use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberI
 /// How often the configuration's file is looked at.
 const LOOK_AT_CONFIG: Duration = Duration::from_millis(500);
 
-/// Writes log lines to standard error, as text or JSON; `RUST_LOG` chooses which.
-pub(super) fn log(config: &Config) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+/// Writes log lines to standard error, as text or JSON; `RUST_LOG` chooses which, and `level` where
+/// it does not.
+pub(super) fn log(config: &Config, level: &str) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     let lines = fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())

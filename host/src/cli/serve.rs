@@ -1,7 +1,7 @@
 //! `switchboard serve`.
 
 use super::{config, run};
-use crate::{config::Flags, store::config::Backend};
+use crate::config::Flags;
 use anyhow::Result;
 use axum::Router;
 use std::{io::Write, process::ExitCode};
@@ -15,13 +15,8 @@ pub(super) fn serve(flags: &Flags) -> Result<ExitCode> {
         writeln!(std::io::stderr().lock(), "error: {problem}")?;
         return Ok(ExitCode::from(config::INVALID));
     }
-    let otherwise = if loaded.config.redis.is_set() {
-        Backend::Redis
-    } else {
-        Backend::Embedded
-    };
-    loaded.config.state.backend.get_or_insert(otherwise);
-    run::log(&loaded.config);
+    loaded.config.choose_backend();
+    run::log(&loaded.config, "info");
     run::run(
         loaded.config,
         Some(flags.clone()),

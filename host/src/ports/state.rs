@@ -359,6 +359,24 @@ pub struct DueTimers {
     pub next_ms: Option<u64>,
 }
 
+/// One entry of a partition, as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// Whose it is.
+    pub plugin: PluginName,
+    /// Where it is.
+    pub partition: String,
+    /// Its name; see `core::state`.
+    pub name: String,
+    /// Its text.
+    pub text: String,
+    /// When it expires, in milliseconds since 1970 UTC.
+    pub expires_at: Option<u64>,
+}
+
+/// What takes entries, one after the other; an error ends it.
+pub type Visitor<'a> = dyn FnMut(Stored) -> Result<(), String> + Send + 'a;
+
 /// Where state is kept. Every backend passes the suite in `store::suite`.
 pub trait StateStore: StateVersions {
     /// Returns the text of a name that has not expired by `at_ms`.
@@ -405,6 +423,15 @@ pub trait StateStore: StateVersions {
     /// Lets nobody get a timer before `until_ms`.
     fn postpone<'a>(&'a self, timer: &'a DueTimer, until_ms: u64) -> BoxFuture<'a, ()>;
 
+    /// Visits the entries that have not expired by `at_ms`, those of one plugin or of all, partition by
+    /// partition but in no order. What is written meanwhile is visited or not.
+    fn each<'a>(
+        &'a self,
+        plugin: Option<&'a PluginName>,
+        at_ms: u64,
+        visitor: &'a mut Visitor<'_>,
+    ) -> BoxFuture<'a, Result<(), Fault>>;
+
     /// Writes what was only noted, when the host ends.
     fn close(&self) -> BoxFuture<'_, ()>;
 }
@@ -413,6 +440,9 @@ pub trait StateStore: StateVersions {
 pub trait StateVersions: Send + Sync {
     /// Returns the version that was recorded last, none where nothing is stored.
     fn stored(&self, plugin: &PluginName) -> Option<u32>;
+
+    /// Returns all that were recorded.
+    fn all_stored(&self) -> Vec<(PluginName, u32)>;
 
     /// Records the version that a plugin writes from now on.
     fn record(&self, plugin: &PluginName, version: u32);

@@ -9,8 +9,8 @@ mod writer;
 
 use self::{
     tables::{
-        ENTRIES, EXPIRING, FORMAT, FORMATS, OUTGOING, PARTITIONS, TIMERS, VERSIONS, is_live,
-        name_of, parts_of, visit, with_name,
+        ENTRIES, EXPIRING, FORMAT, FORMATS, NEVER, OUTGOING, PARTITIONS, TIMERS, VERSIONS, is_live,
+        name_of, parts_of, visit, whole_name, with_name,
     },
     writer::Writer,
 };
@@ -19,7 +19,7 @@ use crate::{
     core::names::PluginName,
     ports::{
         Commit, CommitError, Committed, DueTimer, DueTimers, Fault, HistoryWrites, PartitionOf,
-        Range, Seen, StateStore, StateVersions, Unsent, Version, Versioned, Write,
+        Range, Seen, StateStore, StateVersions, Stored, Unsent, Version, Versioned, Visitor, Write,
     },
 };
 use dashmap::DashMap;
@@ -374,6 +374,41 @@ impl StateStore for EmbeddedStore {
         Box::pin(ready(()))
     }
 
+    fn each<'a>(
+        &'a self,
+        plugin: Option<&'a PluginName>,
+        at_ms: u64,
+        visitor: &'a mut Visitor<'_>,
+    ) -> BoxFuture<'a, Result<(), Fault>> {
+        let mut stopped = None;
+        let visited = self.look(|entries| {
+            for entry in entries.iter()? {
+                let (name, entry) = entry?;
+                let (_, _, expires_at, text) = entry.value();
+                let Some((partition, of, name)) = whole_name(name.value()) else {
+                    return Err(StorageError::Corrupted("a name is not a text".to_owned()));
+                };
+                if !is_live(expires_at, at_ms) || plugin.is_some_and(|plugin| *plugin != of) {
+                    continue;
+                }
+                let entry = Stored {
+                    plugin: of,
+                    partition: partition.to_owned(),
+                    name: name.to_owned(),
+                    text: text.to_owned(),
+                    expires_at: (expires_at != NEVER).then_some(expires_at),
+                };
+                if let Err(why) = visitor(entry) {
+                    stopped = Some(why);
+                    break;
+                }
+            }
+            Ok(())
+        });
+        let stopped = stopped.map_or(Ok(()), |why| Err(Fault::new("UNAVAILABLE", why)));
+        Box::pin(ready(visited.and(stopped)))
+    }
+
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
             let (flushed, written) = oneshot::channel();
@@ -396,6 +431,12 @@ impl EmbeddedStore {
 impl StateVersions for EmbeddedStore {
     fn stored(&self, plugin: &PluginName) -> Option<u32> {
         self.versions.get(plugin).map(|version| *version)
+    }
+
+    fn all_stored(&self) -> Vec<(PluginName, u32)> {
+        let all = self.versions.iter();
+        all.map(|entry| (entry.key().clone(), *entry.value()))
+            .collect()
     }
 
     fn record(&self, plugin: &PluginName, version: u32) {

@@ -8,7 +8,7 @@ use crate::{
     core::names::PluginName,
     ports::{
         Commit, CommitError, Committed, DueTimer, DueTimers, Fault, PartitionOf, Range, StateStore,
-        StateVersions, Unsent, Version, Versioned,
+        StateVersions, Stored, Unsent, Version, Versioned, Visitor,
     },
 };
 use dashmap::DashMap;
@@ -377,6 +377,42 @@ impl StateStore for MemoryStore {
         Box::pin(ready(()))
     }
 
+    fn each<'a>(
+        &'a self,
+        plugin: Option<&'a PluginName>,
+        at_ms: u64,
+        visitor: &'a mut Visitor<'_>,
+    ) -> BoxFuture<'a, Result<(), Fault>> {
+        let names = self.partitions.iter().map(|entry| entry.key().clone());
+        let names: Vec<PartitionName> = names
+            .filter(|(of, _)| plugin.is_none_or(|plugin| plugin == of))
+            .collect();
+        for name in names {
+            // No lock is held while somebody else's code runs.
+            let entries: Vec<Stored> = match self.partitions.get(&name) {
+                Some(partition) => partition
+                    .entries
+                    .iter()
+                    .filter(|(_, entry)| entry.is_live(at_ms))
+                    .map(|(entry_name, entry)| Stored {
+                        plugin: name.0.clone(),
+                        partition: name.1.clone(),
+                        name: entry_name.clone(),
+                        text: entry.value.clone(),
+                        expires_at: entry.expires_at,
+                    })
+                    .collect(),
+                None => continue,
+            };
+            for entry in entries {
+                if let Err(why) = visitor(entry) {
+                    return Box::pin(ready(Err(Fault::new("UNAVAILABLE", why))));
+                }
+            }
+        }
+        Box::pin(ready(Ok(())))
+    }
+
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(ready(()))
     }
@@ -385,6 +421,12 @@ impl StateStore for MemoryStore {
 impl StateVersions for MemoryStore {
     fn stored(&self, plugin: &PluginName) -> Option<u32> {
         self.versions.get(plugin).map(|version| *version)
+    }
+
+    fn all_stored(&self) -> Vec<(PluginName, u32)> {
+        let all = self.versions.iter();
+        all.map(|entry| (entry.key().clone(), *entry.value()))
+            .collect()
     }
 
     fn record(&self, plugin: &PluginName, version: u32) {

@@ -14,6 +14,7 @@ pub mod redis;
 #[cfg(test)]
 mod suite;
 mod timers;
+pub mod transfer;
 
 use self::{
     config::{Backend, RedisConfig, StateConfig},

@@ -24,6 +24,7 @@
 
 mod link;
 mod outbox;
+mod scan;
 #[cfg(test)]
 pub(crate) mod server;
 #[cfg(test)]
@@ -39,7 +40,7 @@ use crate::{
     },
     ports::{
         Commit, CommitError, Committed, DueTimer, DueTimers, Fault, PartitionOf, Range, Seen,
-        StateStore, StateVersions, Unsent, Version, Versioned, Write,
+        StateStore, StateVersions, Unsent, Version, Versioned, Visitor, Write,
     },
 };
 use dashmap::{DashMap, DashSet};
@@ -427,6 +428,15 @@ impl StateStore for RedisStore {
         Box::pin(self.0.postpone(timer, until_ms))
     }
 
+    fn each<'a>(
+        &'a self,
+        plugin: Option<&'a PluginName>,
+        at_ms: u64,
+        visitor: &'a mut Visitor<'_>,
+    ) -> BoxFuture<'a, Result<(), Fault>> {
+        Box::pin(self.0.each(plugin, at_ms, visitor))
+    }
+
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(self.0.close())
     }
@@ -435,6 +445,12 @@ impl StateStore for RedisStore {
 impl StateVersions for RedisStore {
     fn stored(&self, plugin: &PluginName) -> Option<u32> {
         self.0.versions.get(plugin).map(|version| *version)
+    }
+
+    fn all_stored(&self) -> Vec<(PluginName, u32)> {
+        let all = self.0.versions.iter();
+        all.map(|entry| (entry.key().clone(), *entry.value()))
+            .collect()
     }
 
     fn record(&self, plugin: &PluginName, version: u32) {

@@ -65,6 +65,19 @@ pub(super) fn parts_of(partition: &[u8]) -> Option<(PluginName, &str)> {
     Some((plugin, std::str::from_utf8(rest.get(3..)?).ok()?))
 }
 
+/// Returns the partition, the plugin and the name of an entry.
+pub(super) fn whole_name(name: &[u8]) -> Option<(&str, PluginName, &str)> {
+    let zero = name.iter().position(|byte| *byte == 0)?;
+    let length: [u8; 2] = name.get(zero + 1..zero + 3)?.try_into().ok()?;
+    let end = zero + 3 + usize::from(u16::from_be_bytes(length));
+    let (plugin, partition) = parts_of(name.get(..end)?)?;
+    Some((
+        partition,
+        plugin,
+        std::str::from_utf8(name.get(end..)?).ok()?,
+    ))
+}
+
 /// Visits the entries of a range that have not expired, in the order asked for, until there are as
 /// many as it is limited to or the visitor has seen enough.
 pub(super) fn visit(
