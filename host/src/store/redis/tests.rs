@@ -1,4 +1,8 @@
-use super::{RedisStore, server::Server};
+use super::{
+    RedisStore,
+    server::{Cluster, Server},
+};
+use crate::store::config::RedisConfig;
 
 async fn own() -> (RedisStore, Server) {
     let server = Server::start(&[]);
@@ -7,3 +11,99 @@ async fn own() -> (RedisStore, Server) {
 }
 
 crate::store::suite::suite!(super::own().await);
+
+/// On a cluster of three masters: everything that the suite promises where more than one slot, or the
+/// routing of scripts, could make a difference.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_cluster_keeps_the_same_promises() {
+    use crate::{
+        ports::{KvAccess, StateStore},
+        store::suite::{contention, history, outbox, semantics, timers},
+        transactions::Transactions,
+    };
+    use std::{collections::BTreeSet, sync::Arc};
+
+    let cluster = Cluster::start();
+    let fresh = |case: u32| {
+        let config = RedisConfig {
+            prefix: format!("case-{case}"),
+            ..cluster.config()
+        };
+        async move {
+            let store: Arc<dyn StateStore> = Arc::new(RedisStore::open(&config).await.unwrap());
+            store
+        }
+    };
+    semantics::a_key_that_came_into_a_listed_range_is_a_conflict(fresh(1).await).await;
+    semantics::adding_never_conflicts_and_fails_as_a_whole(fresh(2).await).await;
+    semantics::state_versions_are_remembered(fresh(3).await).await;
+    history::pages_neither_skip_nor_repeat_while_others_append(fresh(4).await).await;
+    timers::a_timer_is_due_once_it_is_due_and_then_claimed(fresh(5).await).await;
+    timers::a_timer_takes_effect_once_also_in_another_partition(fresh(6).await).await;
+    outbox::what_is_not_sent_is_known(fresh(7).await).await;
+    contention::naive_increments_of_one_key_end_exact(fresh(8).await).await;
+    // Partitions are spread over the slots, and all of them are found again.
+    let store = fresh(9).await;
+    let transactions = Transactions::new(store.clone());
+    let plugin = crate::core::names::PluginName::new("p").unwrap();
+    for number in 0..60 {
+        let writer = transactions.begin(&plugin, 1_000);
+        let partition = format!("partition-{number}");
+        writer.set(&partition, "x", "1".to_owned(), None).unwrap();
+        transactions.commit(&writer, || None).await.unwrap();
+    }
+    let mut found = BTreeSet::new();
+    let mut visitor = |stored: crate::ports::Stored| {
+        found.insert(stored.partition);
+        Ok(())
+    };
+    store.each(None, 1_000, &mut visitor).await.unwrap();
+    assert_eq!(found.len(), 60);
+    assert!(
+        cluster.keys().iter().all(|keys| *keys > 10),
+        "{:?}",
+        cluster.keys()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_host_left_is_found_once_it_is_not_believed_to_live() {
+    use crate::{
+        core::names::PluginName,
+        ports::{KvAccess, PartitionOf, StateStore},
+        transactions::Transactions,
+    };
+    use std::sync::Arc;
+
+    let server = Server::start(&[]);
+    let plugin = PluginName::new("p").unwrap();
+    let dead: Arc<dyn StateStore> = Arc::new(RedisStore::open(&server.config()).await.unwrap());
+    let survivor = RedisStore::open(&server.config()).await.unwrap();
+    let transactions = Transactions::new(dead.clone());
+    for text in ["1", "2"] {
+        let writer = transactions.begin(&plugin, 1_000);
+        writer.add("a", "x", 1).unwrap();
+        let text = text.to_owned();
+        transactions.commit(&writer, || Some(text)).await.unwrap();
+    }
+    assert_eq!(survivor.unsent().await.unwrap(), []);
+    // As when it has not said for a while that it lives.
+    dead.close().await;
+    let unsent = survivor.unsent().await.unwrap();
+    let texts: Vec<&str> = unsent.iter().map(|one| one.outgoing.as_str()).collect();
+    assert_eq!(texts, ["1", "2"]);
+    // A third one leaves it to the one that has begun.
+    let third = RedisStore::open(&server.config()).await.unwrap();
+    assert_eq!(third.unsent().await.unwrap(), []);
+    for one in &unsent {
+        let partition = PartitionOf {
+            plugin: &one.plugin,
+            name: &one.partition,
+        };
+        survivor.sent(partition, one.place);
+    }
+    survivor.close().await;
+    server.command(&["DEL", &server.keys_like("switchboard:sweep:*")[0]]);
+    assert_eq!(third.unsent().await.unwrap(), []);
+    assert_eq!(server.keys_like("*:o:*"), Vec::<String>::new());
+}
