@@ -1,5 +1,8 @@
 //! What the benchmarks share: the machine they run on, and the plugins that they measure.
 
+// Each benchmark uses a part of this.
+#![allow(dead_code)]
+
 use std::path::{Path, PathBuf};
 use switchboard::{config::Config, core::secret::Secret};
 
