@@ -69,6 +69,8 @@ pub struct Metrics {
     pub conflicts: Family<Plugin, Counter>,
     /// How long after they were due timers were handled, in seconds.
     pub timer_delay: Histogram,
+    /// Events refused because their plugin stores as much as it may.
+    pub state_full: Family<Plugin, Counter>,
     /// Lines of plugins' logs that were dropped, being too many.
     pub log_lines_dropped: Family<Plugin, Counter>,
 }
@@ -141,6 +143,11 @@ impl Default for Metrics {
                 "timer_delay_seconds",
                 "How long after they were due timers were handled",
                 Histogram::new(exponential_buckets(0.001, 4.0, 8))
+            ),
+            state_full: register!(
+                "state_full",
+                "Events refused because their plugin stores as much as it may",
+                Family::default()
             ),
             log_lines_dropped: register!(
                 "plugin_log_lines_dropped",

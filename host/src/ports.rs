@@ -4,9 +4,10 @@
 mod state;
 
 pub use self::state::{
-    Appended, Commit, CommitError, Committed, DueTimer, DueTimers, Entry, Fault, HistoryAccess,
-    HistoryWrites, KvAccess, Page, PartitionOf, Range, Seen, StateAccess, StateStore,
-    StateVersions, Stored, TimersAccess, Unsent, Version, Versioned, Visitor, Write,
+    Appended, Commit, CommitError, Committed, DueTimer, DueTimers, Entry, Fault, Growth,
+    HistoryAccess, HistoryWrites, KvAccess, Page, PartitionOf, Range, Seen, StateAccess,
+    StateBounds, StateStore, StateVersions, Stored, TimersAccess, Unsent, Version, Versioned,
+    Visitor, Write,
 };
 
 use crate::core::{
@@ -142,6 +143,8 @@ pub struct PluginInfo {
     pub namespace: Namespace,
     /// The prefixes that it was granted.
     pub rooms: BTreeSet<RoomPrefix>,
+    /// How much it may store.
+    pub state: StateBounds,
     /// The first 12 hexadecimal digits of the content's SHA-256.
     pub digest: String,
 }

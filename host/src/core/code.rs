@@ -26,6 +26,8 @@ pub enum Code {
     RateLimited,
     /// The event lost against others again and again.
     Conflict,
+    /// A plugin stores as much as its operator lets it.
+    StateFull,
     /// Shared state is out of reach, or the host is draining.
     Unavailable,
     /// The plugin did not answer within its deadline.
@@ -37,7 +39,7 @@ pub enum Code {
 }
 
 impl Code {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 15] = [
         Self::AuthTimeout,
         Self::AuthFailed,
         Self::NotAuthenticated,
@@ -48,6 +50,7 @@ impl Code {
         Self::Forbidden,
         Self::RateLimited,
         Self::Conflict,
+        Self::StateFull,
         Self::Unavailable,
         Self::PluginTimeout,
         Self::PluginFailed,
@@ -74,6 +77,7 @@ impl Code {
             Self::Forbidden => "FORBIDDEN",
             Self::RateLimited => "RATE_LIMITED",
             Self::Conflict => "CONFLICT",
+            Self::StateFull => "STATE_FULL",
             Self::Unavailable => "UNAVAILABLE",
             Self::PluginTimeout => "PLUGIN_TIMEOUT",
             Self::PluginFailed => "PLUGIN_FAILED",

@@ -51,6 +51,11 @@ impl Pipeline {
         let mut held = Held::default();
         for _ in 0..self.transactions.attempts() {
             let Checked { answer, steps } = self.run(plugin, event, &transaction).await?;
+            match self.transactions.has_place(&transaction, &info.state).await {
+                Ok(true) => {}
+                Ok(false) => return Err(self.state_full(info)),
+                Err(fault) => return Err(out_of_reach(info.name(), &fault.message)),
+            }
             let text = || outgoing::to_text(&info.namespace, &steps);
             match self.transactions.commit(&transaction, text).await {
                 Ok(done) => {
@@ -126,6 +131,20 @@ impl Pipeline {
         }
         self.ask(effects.pending, plugin.name(), event.depth);
         effects.caused
+    }
+
+    fn state_full(&self, plugin: &PluginInfo) -> Failure {
+        let label = metrics::Plugin {
+            plugin: plugin.name().as_str().to_owned().into(),
+        };
+        let metrics = &self.executor.metrics;
+        if metrics.state_full.get_or_create(&label).inc() == 0 {
+            tracing::error!(
+                plugin = %plugin.name(),
+                "the plugin stores as much as it may (max_state_entries, max_state_bytes): it can only delete"
+            );
+        }
+        Failure::new(Code::StateFull, "no more can be stored")
     }
 
     fn count_conflict(&self, plugin: &PluginName) {

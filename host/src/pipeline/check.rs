@@ -333,6 +333,7 @@ mod tests {
                 manifest: Manifest::parse(r#"{"name":"chat","version":"1"}"#).unwrap(),
                 namespace: namespace.clone(),
                 rooms: [RoomPrefix::new("chat").unwrap()].into(),
+                state: crate::ports::StateBounds::default(),
                 digest: String::new(),
             },
             event: Event {

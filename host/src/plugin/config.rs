@@ -144,6 +144,12 @@ pub struct PluginConfig {
     /// Its own isolation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub isolation: Option<Isolation>,
+    /// How many entries it may store: keys, timers, and two for each entry of a history.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_state_entries: Option<u64>,
+    /// How many bytes it may store, names included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_state_bytes: Option<u64>,
 }
 
 impl Default for PluginConfig {
@@ -156,6 +162,8 @@ impl Default for PluginConfig {
             settings: toml::Table::new(),
             deadline: None,
             isolation: None,
+            max_state_entries: None,
+            max_state_bytes: None,
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::{
         names::PluginName,
     },
     metrics::Metrics,
-    ports::{PluginInfo, RoomsView, StateVersions},
+    ports::{PluginInfo, RoomsView, StateBounds, StateVersions},
 };
 use sha2::{Digest, Sha256};
 use std::{collections::BTreeSet, io::Read, path::Path, sync::Arc, time::Duration};
@@ -254,6 +254,10 @@ impl Loader {
         let info = PluginInfo {
             namespace: config.namespace.clone(),
             rooms: prefixes.into_iter().collect(),
+            state: StateBounds {
+                entries: config.max_state_entries,
+                bytes: config.max_state_bytes,
+            },
             digest: digest.chars().take(12).collect(),
             manifest,
         };
@@ -365,6 +369,7 @@ impl Loader {
             manifest: Manifest::unknown(),
             namespace: crate::core::names::Namespace::root(),
             rooms: BTreeSet::new(),
+            state: StateBounds::default(),
             digest: String::new(),
         };
         let about = Arc::new(self.about(nobody, "{}".to_owned()));

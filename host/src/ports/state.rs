@@ -306,6 +306,53 @@ pub struct Commit<'a> {
 pub struct Committed {
     /// Its place in the order of the partition's commits: it only grows, but not by one.
     pub place: u64,
+    /// By how much there is more.
+    pub growth: Growth,
+}
+
+/// How much more is stored, or less.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Growth {
+    /// Keys, timers, and what histories are made of.
+    pub entries: i64,
+    /// Bytes of their names and texts.
+    pub bytes: i64,
+}
+
+impl Growth {
+    /// Counts an entry that is there now, of so many bytes, or is not.
+    pub fn now(&mut self, bytes: Option<usize>) {
+        self.count(bytes, 1);
+    }
+
+    /// Counts the entry that was there before, of so many bytes, or was not.
+    pub fn before(&mut self, bytes: Option<usize>) {
+        self.count(bytes, -1);
+    }
+
+    fn count(&mut self, bytes: Option<usize>, sign: i64) {
+        if let Some(bytes) = bytes {
+            self.entries += sign;
+            self.bytes += sign * i64::try_from(bytes).unwrap_or(i64::MAX);
+        }
+    }
+}
+
+/// How much a plugin may store; without a bound, whatever the store holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StateBounds {
+    /// Entries: keys, timers, and what histories are made of (two for each of their entries).
+    pub entries: Option<u64>,
+    /// Bytes of their names and texts.
+    pub bytes: Option<u64>,
+}
+
+impl StateBounds {
+    /// Tells whether there is any.
+    #[must_use]
+    pub fn are_set(&self) -> bool {
+        self.entries.is_some() || self.bytes.is_some()
+    }
 }
 
 /// Why nothing was committed.

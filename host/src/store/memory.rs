@@ -7,8 +7,8 @@ use super::{
 use crate::{
     core::names::PluginName,
     ports::{
-        Commit, CommitError, Committed, DueTimer, DueTimers, Fault, PartitionOf, Range, StateStore,
-        StateVersions, Stored, Unsent, Version, Versioned, Visitor,
+        Commit, CommitError, Committed, DueTimer, DueTimers, Fault, Growth, PartitionOf, Range,
+        StateStore, StateVersions, Stored, Unsent, Version, Versioned, Visitor,
     },
 };
 use dashmap::DashMap;
@@ -92,7 +92,9 @@ impl Partition {
             .take(range.limit)
     }
 
-    fn put(&mut self, key: &str, entry: Option<Entry>) {
+    fn put(&mut self, key: &str, entry: Option<Entry>, growth: &mut Growth) {
+        let bytes = |entry: &Entry| key.len() + entry.value.len();
+        growth.now(entry.as_ref().map(bytes));
         if let Some(expires_at) = entry.as_ref().and_then(|entry| entry.expires_at) {
             self.expiring.insert((expires_at, key.to_owned()));
         }
@@ -101,6 +103,7 @@ impl Partition {
             Some(entry) => self.entries.insert(key.to_owned(), entry),
             None => self.entries.remove(key),
         };
+        growth.before(before.as_ref().map(bytes));
         if let Some(before) = before.and_then(|entry| entry.expires_at)
             && now != Some(before)
         {
@@ -108,13 +111,14 @@ impl Partition {
         }
     }
 
-    fn apply(&mut self, commit: &Commit<'_>, timers: &TimerIndex) -> Result<(), CommitError> {
+    fn apply(&mut self, commit: &Commit<'_>, timers: &TimerIndex) -> Result<Growth, CommitError> {
         let changes = decide(self, commit).map_err(|undecided| match undecided {
             Undecided::Refused(error) => error,
             Undecided::Failed(never) => match never {},
         })?;
         self.number += 1;
         let version = self.number;
+        let mut growth = Growth::default();
         for (name, to) in changes {
             timers.wrote(
                 commit.partition,
@@ -126,9 +130,9 @@ impl Partition {
                 version,
                 expires_at,
             });
-            self.put(&name, entry);
+            self.put(&name, entry, &mut growth);
         }
-        Ok(())
+        Ok(growth)
     }
 
     /// Removes what had expired by a time, or a part of it where it is much.
@@ -337,9 +341,12 @@ impl StateStore for MemoryStore {
     fn commit<'a>(&'a self, commit: Commit<'a>) -> BoxFuture<'a, Result<Committed, CommitError>> {
         let name = name(commit.partition);
         let mut partition = self.partitions.entry(name.clone()).or_default();
-        let done = partition.apply(&commit, &self.timers).map(|()| Committed {
-            place: self.commits.fetch_add(1, Ordering::Relaxed) + 1,
-        });
+        let done = partition
+            .apply(&commit, &self.timers)
+            .map(|growth| Committed {
+                place: self.commits.fetch_add(1, Ordering::Relaxed) + 1,
+                growth,
+            });
         let next = partition.plan();
         let is_empty = partition.entries.is_empty();
         drop(partition);

@@ -39,8 +39,8 @@ use crate::{
         state::{TIMER, Timer},
     },
     ports::{
-        Commit, CommitError, Committed, DueTimer, DueTimers, Fault, PartitionOf, Range, Seen,
-        StateStore, StateVersions, Unsent, Version, Versioned, Visitor, Write,
+        Commit, CommitError, Committed, DueTimer, DueTimers, Fault, Growth, PartitionOf, Range,
+        Seen, StateStore, StateVersions, Unsent, Version, Versioned, Visitor, Write,
     },
 };
 use dashmap::{DashMap, DashSet};
@@ -292,8 +292,13 @@ impl Inner {
             let mut parts = answer.iter().map(String::as_str);
             let outcome = match (parts.next(), parts.next()) {
                 (Some("ok"), Some(place)) => {
+                    let mut number = || parts.next().and_then(|number| number.parse().ok());
+                    let growth = Growth {
+                        entries: number().unwrap_or(0),
+                        bytes: number().unwrap_or(0),
+                    };
                     let place = place.parse().unwrap_or(0);
-                    Ok(Committed { place })
+                    Ok(Committed { place, growth })
                 }
                 (Some("conflict"), _) => Err(CommitError::Conflict),
                 (Some("invalid"), Some(why)) => Err(CommitError::Invalid(why.to_owned())),

@@ -24,6 +24,7 @@ mod order;
 mod sent;
 mod timers;
 mod transaction;
+mod usage;
 
 pub use self::{
     locks::Held,
@@ -35,6 +36,7 @@ use self::{
     order::{Order, Ticket},
     sent::Sent,
     transaction::{Firing, Standing, Work},
+    usage::Meter,
 };
 use crate::{
     core::{
@@ -42,7 +44,8 @@ use crate::{
         state::{fired_name, timer_name},
     },
     ports::{
-        Commit, CommitError, DueTimer, Fault, HistoryWrites, PartitionOf, Seen, StateStore, Write,
+        Commit, CommitError, DueTimer, Fault, HistoryWrites, PartitionOf, Seen, StateBounds,
+        StateStore, Write,
     },
 };
 use std::{
@@ -65,6 +68,7 @@ pub struct Transactions {
     locks: Arc<Locks>,
     order: Order,
     sent: Arc<Sent>,
+    meter: Arc<Meter>,
     /// Told when a timer was written.
     scheduled: Notify,
 }
@@ -112,6 +116,7 @@ impl Transactions {
     pub fn new(store: Arc<dyn StateStore>) -> Self {
         Self {
             sent: Arc::new(Sent::new(store.clone())),
+            meter: Arc::default(),
             store,
             locks: Arc::new(Locks::default()),
             order: Order::default(),
@@ -123,6 +128,33 @@ impl Transactions {
     #[must_use]
     pub fn store(&self) -> &Arc<dyn StateStore> {
         &self.store
+    }
+
+    /// Tells whether a plugin may store what a transaction has staged: whether that adds nothing, or
+    /// what it stores is within its bounds. One that has none is not asked for.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    pub async fn has_place(
+        &self,
+        transaction: &Transaction,
+        bounds: &StateBounds,
+    ) -> Result<bool, Fault> {
+        if !bounds.are_set() {
+            return Ok(true);
+        }
+        let adds = {
+            let work = transaction.work.lock();
+            let adds = |write: &Write| !matches!(write, Write::Delete);
+            !work.history.appends.is_empty() || work.writes.values().any(adds)
+        };
+        if !adds {
+            return Ok(true);
+        }
+        let (plugin, at_ms) = (&transaction.plugin, transaction.at_ms);
+        self.meter
+            .has_place(&self.store, plugin, bounds, at_ms)
+            .await
     }
 
     /// Takes note that what a commit wanted sent has been.
@@ -311,6 +343,7 @@ impl Transactions {
         let ticket = self.order.begin(&name);
         let committed = self.store.commit(commit).await?;
         ticket.committed(committed.place);
+        self.meter.add(&transaction.plugin, committed.growth);
         Ok(Done {
             sent: self.sent.clone(),
             partition: name,

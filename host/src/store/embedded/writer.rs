@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     core::state::TIMER,
-    ports::{CommitError, Committed, Range, Version},
+    ports::{CommitError, Committed, Growth, Range, Version},
     store::{
         decide::{Entries, KEEP_EXPIRED_MS, Live, Undecided, decide},
         timers::TimerIndex,
@@ -191,7 +191,7 @@ impl Writer {
             {
                 *outcome = match tables.apply(index, commit)? {
                     Err(refused) => Err(refused),
-                    Ok(()) => {
+                    Ok(growth) => {
                         changed = true;
                         let place = self.next_place;
                         self.next_place += 1;
@@ -199,7 +199,7 @@ impl Writer {
                             let text = (commit.plugin.as_str(), &*commit.partition, &**text);
                             outgoing.insert(place, text)?;
                         }
-                        Ok(Committed { place })
+                        Ok(Committed { place, growth })
                     }
                 };
             }
@@ -237,7 +237,7 @@ impl Tables<'_> {
         &mut self,
         index: usize,
         commit: &OwnedCommit,
-    ) -> Result<Result<(), CommitError>, StorageError> {
+    ) -> Result<Result<Growth, CommitError>, StorageError> {
         let name = name_of(&commit.plugin, &commit.partition);
         let partition_bytes = u32::try_from(name.len()).unwrap_or(u32::MAX);
         let partition = OpenPartition {
@@ -254,7 +254,10 @@ impl Tables<'_> {
         let (epoch, number, mut count) =
             known.map_or_else(|| (rand::random(), 0, 0), |known| known.value());
         let number = number + 1;
+        let mut growth = Growth::default();
         for (entry_name, to) in changes {
+            let name_bytes = entry_name.len();
+            growth.now(to.as_ref().map(|(text, _)| name_bytes + text.len()));
             let entry = with_name(&name, &entry_name);
             if entry_name.starts_with(TIMER) {
                 let text = to.as_ref().map(|(text, _)| text.clone().into_owned());
@@ -273,13 +276,15 @@ impl Tables<'_> {
                     }
                     self.entries
                         .insert(entry.as_slice(), (epoch, number, expires_at, &**value))?
-                        .map(|before| before.value().2)
+                        .map(|before| (before.value().2, before.value().3.len()))
                 }
                 None => self
                     .entries
                     .remove(entry.as_slice())?
-                    .map(|before| before.value().2),
+                    .map(|before| (before.value().2, before.value().3.len())),
             };
+            growth.before(before.map(|(_, text_bytes)| name_bytes + text_bytes));
+            let before = before.map(|(expires_at, _)| expires_at);
             count = count + u64::from(to.is_some()) - u64::from(before.is_some());
             let now = to.and_then(|(_, expires_at)| expires_at).unwrap_or(NEVER);
             if let Some(before) = before
@@ -290,7 +295,7 @@ impl Tables<'_> {
             }
         }
         self.count(&name, epoch, number, count)?;
-        Ok(Ok(()))
+        Ok(Ok(growth))
     }
 
     /// Notes how many entries a partition has. One without any begins anew, in another epoch.

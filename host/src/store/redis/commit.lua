@@ -10,7 +10,8 @@
 --   what is kept of the history (`-`, or COUNT AGE), how many entries are appended, and each: ID KEY
 --   RECORD
 -- An entry is `NUMBER EXPIRY` and, in the next line, its text; the one without a name is `EPOCH NUMBER`
--- of the partition. Answers `ok` NUMBER, `conflict`, `invalid` WHY, or `late`.
+-- of the partition. Answers `ok` NUMBER ENTRIES BYTES (how many
+-- more there are), `conflict`, `invalid` WHY, or `late`.
 
 local entries, names, expiring, timers, commits, outgoing, scratch = unpack(KEYS)
 local KEEP_EXPIRED_MS, TRIMMED, PURGED, COMMITS = 60000, 200, 100, 2000
@@ -27,7 +28,7 @@ end
 local id, late = take(), take_number()
 local done = redis.call('ZSCORE', commits, id)
 if done then
-  return { 'ok', string.format('%.0f', done) }
+  return { 'ok', string.format('%.0f', done), '0', '0' }
 end
 local time = redis.call('TIME')
 local micros = time[1] * 1000000 + time[2]
@@ -189,11 +190,18 @@ end
 -- Decided: from here on everything is written.
 number = number + 1
 local version = string.format('%.0f', number)
+local more_entries, more_bytes = 0, 0
 for _, one in ipairs(changes) do
   local name, text, expiry = one[1], one[2], one[3]
+  local before = redis.call('HSTRLEN', entries, name)
+  if before > 0 then
+    more_entries, more_bytes = more_entries - 1, more_bytes - before - #name
+  end
   local is_timer = string.byte(name) == 116
   if text then
-    redis.call('HSET', entries, name, version .. ' ' .. expiry .. '\n' .. text)
+    local entry = version .. ' ' .. expiry .. '\n' .. text
+    more_entries, more_bytes = more_entries + 1, more_bytes + #entry + #name
+    redis.call('HSET', entries, name, entry)
     redis.call('ZADD', names, 0, name)
     if expiry == '-' then
       redis.call('ZREM', expiring, name)
@@ -242,4 +250,4 @@ redis.call('PEXPIRE', commits, KEEP_EXPIRED_MS)
 if sent ~= '' then
   redis.call('HSET', outgoing, version, sent)
 end
-return { 'ok', version }
+return { 'ok', version, tostring(more_entries), tostring(more_bytes) }

@@ -55,6 +55,7 @@ macro_rules! suite {
             case!(semantics, limits_are_told_apart);
             case!(semantics, a_full_page_can_be_listed_over_staged_writes);
             case!(semantics, state_versions_are_remembered);
+            case!(semantics, a_plugin_stores_no_more_than_it_may);
             case!(
                 history,
                 entries_get_their_positions_in_the_order_of_the_commits

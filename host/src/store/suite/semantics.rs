@@ -2,8 +2,8 @@
 
 use super::{begin, commit, over, plugin, put, value};
 use crate::{
-    ports::{CommitError, Fault, KvAccess, StateStore},
-    transactions::Transaction,
+    ports::{CommitError, Fault, KvAccess, StateBounds, StateStore},
+    transactions::{Transaction, Transactions},
 };
 use std::sync::Arc;
 
@@ -284,4 +284,44 @@ pub(crate) async fn a_full_page_can_be_listed_over_staged_writes(store: Arc<dyn 
     let writer = begin(&transactions);
     writer.set("a", "0000", "new".to_owned(), None).unwrap();
     assert_eq!(keys(&writer, "", None, 1_000).await.len(), 1_000);
+}
+
+pub(crate) async fn a_plugin_stores_no_more_than_it_may(store: Arc<dyn StateStore>) {
+    let transactions = over(store.clone());
+    put(&transactions, "before", "it is counted").await;
+    let bounds = |entries: Option<u64>, bytes: Option<u64>| StateBounds { entries, bytes };
+    let may = async |transactions: &Transactions, bounds: &StateBounds| {
+        let writer = begin(transactions);
+        writer.set("b", "more", "x".to_owned(), None).unwrap();
+        let may = transactions.has_place(&writer, bounds).await.unwrap();
+        let deleter = begin(transactions);
+        deleter.delete("a", "before").unwrap();
+        assert!(transactions.has_place(&deleter, bounds).await.unwrap());
+        may
+    };
+    let four = bounds(Some(4), None);
+    assert!(may(&transactions, &four).await);
+    for key in ["x", "y"] {
+        put(&transactions, key, "1").await;
+        // The same again is no more.
+        put(&transactions, key, "2").await;
+        assert!(may(&transactions, &four).await);
+    }
+    put(&transactions, "z", "1").await;
+    assert!(!may(&transactions, &four).await);
+    // A host that starts counts what is there.
+    let restarted = over(store);
+    assert!(!may(&restarted, &four).await);
+    let deleter = begin(&transactions);
+    deleter.delete("a", "x").unwrap();
+    commit(&transactions, &deleter).await.unwrap();
+    assert!(may(&transactions, &four).await);
+    put(&transactions, "y", &"y".repeat(1_000)).await;
+    assert!(may(&transactions, &four).await);
+    assert!(may(&transactions, &bounds(None, Some(2_000))).await);
+    assert!(!may(&transactions, &bounds(None, Some(1_000))).await);
+    let other = transactions.begin(&plugin("q"), 1_000);
+    other.set("a", "x", "1".to_owned(), None).unwrap();
+    let one = bounds(Some(1), Some(100));
+    assert!(transactions.has_place(&other, &one).await.unwrap());
 }
