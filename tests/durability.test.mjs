@@ -100,14 +100,14 @@ scenario("a survivor sends what a host that was killed has left", async () => {
   await waitFor(() => texts.every((text) => heard(listener).includes(text)), "what was left unsent", SWEPT);
 }, { timeout: 120_000 });
 
-scenario("naive counters of three hosts on one Redis end exact, and none is refused", async () => {
+scenario("10,000 naive increments by 200 users of three hosts on one Redis end exact, and none is refused", async () => {
   const redis = await Redis.start(["--appendfsync", "no"]);
   const hosts = await Promise.all([0, 1, 2].map(() => startHost({ plugins: ["ledger"], redisPort: redis.port })));
-  const clients = await Promise.all(Array.from({ length: 60 }, (_, n) => connect(hosts[n % 3], `u${n}`)));
+  const clients = await Promise.all(Array.from({ length: 200 }, (_, n) => connect(hosts[n % 3], `u${n}`)));
   await Promise.all(clients.map(async (client) => {
-    for (let k = 0; k < 25; k += 1) await client.must("ledger:count", "hot");
+    for (let k = 0; k < 50; k += 1) await client.must("ledger:count", "hot");
   }));
-  assert.equal((await clients[0].must("ledger:read", "hot")).value, 1_500);
+  assert.equal((await clients[0].must("ledger:read", "hot")).value, 10_000);
 }, { timeout: 120_000 });
 
 scenario("timers over three hosts, one of them killed: each takes effect once, and none early", async () => {
@@ -195,3 +195,52 @@ scenario("a Redis in trouble: UNAVAILABLE in time, never half a transaction, and
   assert.equal(await count(), 1, "what was emptied begins anew");
   assert.equal((await host.request("/healthz")).status, 200);
 }, { timeout: 120_000 });
+
+scenario("a full disk: refused in time, what was acknowledged stays, and it goes on when there is room", async () => {
+  const host = await startHost({ plugins: ["ledger"], largestFileKb: 6_000 });
+  const client = await connect(host, "ann");
+  const acknowledged = [];
+  let refused;
+  for (let number = 0; number < 1_000 && !refused; number += 1) {
+    const text = `${number} ${"x".repeat(40_000)}`;
+    const answer = await client.ask("ledger:append", "b", text);
+    if (answer.ok) acknowledged.push(text);
+    else refused = answer.error;
+  }
+  assert.equal(refused?.code, "UNAVAILABLE");
+  assert.ok(acknowledged.length > 10, `${acknowledged.length} fitted`);
+  assert.match(host.log(), /state cannot be written/);
+  const there = async (reader) => {
+    const all = [];
+    for (const text of acknowledged) {
+      const after = all.length;
+      const { lines: page } = await reader.must("ledger:page", "b", after, 1);
+      assert.equal(page[0]?.text, text);
+      all.push(text);
+    }
+    return (await reader.must("ledger:page", "b", all.length, 1)).lines.length;
+  };
+  assert.equal(await there(client), 0, "what was refused is not there");
+  await host.stop();
+  host.largestFileKb = undefined;
+  await host.start();
+  const again = await connect(host, "ann");
+  assert.equal(await there(again), 0);
+  await again.must("ledger:append", "b", "there is room");
+});
+
+scenario("bounds of the operator: what is beyond them is refused, and deleting goes on", async () => {
+  const host = await startHost({ plugins: ["ledger"], plugin: { ledger: { max_state_entries: 20 } } });
+  const client = await connect(host, "ann");
+  let stored = 0;
+  let refused;
+  while (!refused) {
+    const answer = await client.ask("ledger:append", "b", String(stored));
+    if (answer.ok) stored += 1;
+    else refused = answer.error;
+  }
+  assert.equal(refused.code, "STATE_FULL");
+  assert.equal(stored, 10);
+  assert.match((await host.request("/metrics")).text, /switchboard_state_full_total\{plugin="ledger"\} 1/);
+  assert.match(host.log(), /max_state_entries/);
+});

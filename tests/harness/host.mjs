@@ -25,12 +25,14 @@ process.on("exit", () => {
 export class Host {
   /**
    * `plugins`: names of built plugins, or `{ FILE_NAME: bytes }`. `environment`: further variables;
-   * `files`: further files in its folder. The rest is as in `configurationFile`.
+   * `files`: further files in its folder; `largestFileKb`: as if the disk were full beyond that. The
+   * rest is as in `configurationFile`.
    */
-  constructor({ plugins = [], environment = {}, files = {}, ...configuration } = {}) {
+  constructor({ plugins = [], environment = {}, files = {}, largestFileKb, ...configuration } = {}) {
     this.directory = mkdtempSync(join(tmpdir(), "switchboard-test-"));
     this.pluginsDirectory = join(this.directory, "plugins");
     this.environment = environment;
+    this.largestFileKb = largestFileKb;
     mkdirSync(this.pluginsDirectory);
     const entries = Array.isArray(plugins) ? plugins.map((name) => [name, component(name)]) : Object.entries(plugins);
     for (const [name, bytes] of entries) writeFileSync(this.pluginFile(name), bytes);
@@ -63,7 +65,10 @@ export class Host {
   async start(args = ["serve", "--plugins", this.pluginsDirectory]) {
     if (!existsSync(BINARY)) throw new Error(`no host at ${BINARY}; build it with "cargo xtask build"`);
     const all = [...args, "--config", this.file("switchboard.toml"), "--listen", this.address];
-    this.process = spawn(BINARY, all, { cwd: this.directory, env: environmentOf(this.environment) });
+    // A write beyond the limit fails, instead of ending the process.
+    const limited = ["-c", `trap '' XFSZ; ulimit -f ${this.largestFileKb}; exec "$0" "$@"`, BINARY, ...all];
+    const [program, words] = this.largestFileKb ? ["bash", limited] : [BINARY, all];
+    this.process = spawn(program, words, { cwd: this.directory, env: environmentOf(this.environment) });
     running.add(this);
     this.exit = once(this.process, "exit").then(([code, signal]) => {
       running.delete(this);

@@ -31,8 +31,10 @@ fn append(cx: &mut Cx, book: String, text: String) -> Result<Ack> {
 }
 
 /// Answers a page of a book's lines.
-fn page(cx: &mut Cx, book: String, after: u64) -> Result<Ack> {
-    let page = cx.history(&book).after::<Line>(after, 200)?;
+fn page(cx: &mut Cx, book: String, after: u64, limit: Option<u32>) -> Result<Ack> {
+    let page = cx
+        .history(&book)
+        .after::<Line>(after, limit.unwrap_or(200))?;
     let lines: Vec<_> = page
         .into_iter()
         .map(|entry| json!({ "position": entry.position, "text": entry.entry.map(|line| line.text) }))
