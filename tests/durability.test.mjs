@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { connect } from "./harness/clients.mjs";
 import { waitFor } from "./harness/deadline.mjs";
-import { Redis } from "./harness/redis.mjs";
+import { Proxy, Redis } from "./harness/redis.mjs";
 import { scenario, startHost } from "./harness/scenario.mjs";
 
 /** How long after a host has ended others have sent what it left. */
@@ -98,6 +98,46 @@ scenario("a survivor sends what a host that was killed has left", async () => {
   const unsent = left.flatMap((key) => redis.command("hvals", key).split("\n")).filter(Boolean);
   const texts = unsent.map((text) => JSON.parse(JSON.parse(text).emissions[0].packet)[1]);
   await waitFor(() => texts.every((text) => heard(listener).includes(text)), "what was left unsent", SWEPT);
+}, { timeout: 120_000 });
+
+scenario("killed between the commit and what it emits: a survivor emits it", async () => {
+  const redis = await Redis.start();
+  const proxy = await Proxy.to(redis);
+  const survivor = await startHost({ plugins: ["ledger"], redisPort: redis.port });
+  const dying = await startHost({ plugins: ["ledger"], redisPort: proxy.port });
+  const listener = await connect(survivor, "listener");
+  await listener.must("ledger:open", "b");
+  const writer = await connect(dying, "writer");
+  await writer.must("ledger:append", "b", "before");
+  proxy.holding = true;
+  let answered = false;
+  writer.socket.emit("ledger:append", "b", "committed", () => { answered = true; });
+  // The commit is done, and its host does not know it.
+  await waitFor(async () => (await lines(listener, "b")).length === 2, "the commit");
+  await dying.kill();
+  assert.equal(answered, false);
+  assert.ok(!heard(listener).includes("committed"));
+  await waitFor(() => heard(listener).includes("committed"), "what was committed to be heard", SWEPT);
+}, { timeout: 120_000 });
+
+scenario("an answer that is lost on its way is asked for again, and nothing is done twice", async () => {
+  const redis = await Redis.start();
+  const proxy = await Proxy.to(redis);
+  const host = await startHost({ plugins: ["ledger"], redisPort: proxy.port, redisTimeout: "2s" });
+  const client = await connect(host, "ann");
+  await client.must("ledger:append", "b", "before");
+  const direct = await startHost({ plugins: ["ledger"], redisPort: redis.port });
+  const reader = await connect(direct, "ben");
+  for (let number = 0; number < 5; number += 1) {
+    proxy.holding = true;
+    const answer = client.ask("ledger:append", "b", String(number));
+    await waitFor(async () => (await lines(reader, "b")).length === number + 2, "the commit");
+    // The answer to it never comes; the connection that would have brought it ends.
+    proxy.drop();
+    proxy.holding = false;
+    assert.equal((await answer).ok, true, "it was done, and is acknowledged");
+  }
+  assert.deepEqual((await lines(reader, "b")).map(({ text }) => text), ["before", "0", "1", "2", "3", "4"]);
 }, { timeout: 120_000 });
 
 scenario("10,000 naive increments by 200 users of three hosts on one Redis end exact, and none is refused", async () => {

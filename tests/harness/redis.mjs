@@ -3,7 +3,7 @@
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
-import { createServer } from "node:net";
+import { createServer, createConnection } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { waitFor } from "./deadline.mjs";
@@ -63,5 +63,36 @@ export class Redis {
   async dispose() {
     await this.kill();
     rmSync(this.directory, { recursive: true, force: true });
+  }
+}
+
+/** What stands between a host and Redis, and can keep Redis' answers back. */
+export class Proxy {
+  static async to(redis) {
+    const proxy = new Proxy();
+    proxy.holding = false;
+    proxy.connections = new Set();
+    proxy.server = createServer((near) => {
+      const far = createConnection(redis.port, "127.0.0.1");
+      near.pipe(far);
+      proxy.connections.add(near);
+      near.on("close", () => proxy.connections.delete(near));
+      far.on("data", (data) => {
+        if (!proxy.holding) near.write(data);
+      });
+      for (const [one, other] of [[near, far], [far, near]]) {
+        one.on("close", () => other.destroy());
+        one.on("error", () => other.destroy());
+      }
+    }).listen(0, "127.0.0.1");
+    await once(proxy.server, "listening");
+    proxy.server.unref();
+    proxy.port = proxy.server.address().port;
+    return proxy;
+  }
+
+  /** Ends all connections; new ones can be made. */
+  drop() {
+    for (const connection of this.connections) connection.destroy();
   }
 }
