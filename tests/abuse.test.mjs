@@ -143,3 +143,29 @@ scenario("who does not read is closed by the bytes that wait, and who reads is n
   await waitFor(async () => (await metric(host, "switchboard_connections")) === 2, "the end of who does not read");
   assert.deepEqual(reader.disconnections, []);
 });
+
+scenario("a transport on which no namespace is entered is closed after a while, one that is used is not", async () => {
+  const host = await startHost({ plugins: ["probe"] });
+  const [idle, left, used] = [frames(host, "websocket"), frames(host, "websocket"), frames(host, "websocket")];
+  await idle.text("0");
+  await left.authenticate(mint({ userId: "left" }));
+  await left.send("41");
+  await used.authenticate(mint({ userId: "used" }));
+  await waitFor(() => idle.closed && left.closed, "the end of both", 20_000);
+  assert.equal(used.closed, false);
+  await used.send('421["probe:echo",1]');
+  await used.text("431");
+}, { timeout: 40_000 });
+
+scenario("events that are not valid are counted like others", async () => {
+  const host = await startHost({ plugins: ["probe"], eventsPerSecond: 1, burst: 5 });
+  const client = await frames(host, "websocket").authenticate(mint({ userId: "ann" }));
+  for (let n = 0; n < 20; n += 1) await client.send(`42${n}["probe:echo",{"_placeholder":true,"num":7}]`);
+  const codes = [];
+  for (let n = 0; n < 20; n += 1) {
+    const answer = await client.text(`43${n}[`);
+    codes.push(JSON.parse(answer.slice(`43${n}`.length))[0].error.code);
+  }
+  assert.equal(codes.filter((code) => code === "INVALID_PAYLOAD").length, 5);
+  assert.equal(codes.filter((code) => code === "RATE_LIMITED").length, 15);
+});

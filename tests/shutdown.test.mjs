@@ -1,7 +1,7 @@
 // SIGTERM while clients are at work.
 
 import assert from "node:assert/strict";
-import { connect, TRANSPORTS } from "./harness/clients.mjs";
+import { Client, connect, TRANSPORTS } from "./harness/clients.mjs";
 import { waitFor, within } from "./harness/deadline.mjs";
 import { frames } from "./harness/frames.mjs";
 import { scenario, startHost } from "./harness/scenario.mjs";
@@ -114,4 +114,14 @@ scenario("a client that reads nothing does not hold up the end", async () => {
   deaf.socket.pause();
   host.signal("SIGTERM");
   await within(host.exit, 8_000, "the end");
+});
+
+scenario("a client that has shown no token is sent elsewhere like all others", async () => {
+  const host = await startHost({ plugins: ["probe"], lateTimeout: "60s" });
+  const client = await new Client(host).open();
+  host.signal("SIGTERM");
+  await within(host.exit, 10_000, "the end of the host");
+  await waitFor(() => client.disconnections.length === 1, "the end of the connection");
+  assert.deepEqual(client.disconnections, ["transport close"]);
+  assert.deepEqual(client.inbox, [], "nothing is said of a token that came too late");
 });

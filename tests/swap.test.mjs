@@ -6,6 +6,7 @@ import { connect, TRANSPORTS } from "./harness/clients.mjs";
 import { badFiles, overwrite, probe, replace } from "./harness/components.mjs";
 import { waitFor, within } from "./harness/deadline.mjs";
 import { scenario, startHost } from "./harness/scenario.mjs";
+import { SECRET } from "./harness/tokens.mjs";
 
 const version = (n) => String(n).padStart(4, "0");
 const start = (options = {}) => startHost({ plugins: { probe: probe({ version: version(0) }) }, ...options });
@@ -147,6 +148,21 @@ scenario("a plugin added serves, one removed is unknown, and nobody is disconnec
   await waitFor(async () => (await client.ask("probe:echo", 1)).error?.code === "UNKNOWN_EVENT", "UNKNOWN_EVENT", 10_000);
   replace(host.pluginFile("probe"), probe({ version: "back" }));
   await untilServed(client, "back");
+  assert.deepEqual(client.disconnections, []);
+});
+
+scenario("a plugin is disabled and enabled by the configuration of a running host; its namespace stays", async () => {
+  const host = await start();
+  const client = await connect(host, "constant");
+  const configure = (settings) => host.configure({ secret: SECRET, plugin: { probe: settings } });
+  const unknown = async () => (await client.ask("probe:echo", 1)).error?.code === "UNKNOWN_EVENT";
+  configure({ enabled: false });
+  await waitFor(unknown, "the plugin to be gone", 10_000);
+  configure({ enabled: true });
+  await waitFor(async () => !(await unknown()), "the plugin to be back", 10_000);
+  configure({ enabled: true, namespace: "/elsewhere", settings: { a: 1 } });
+  await waitFor(() => /another namespace takes a restart/.test(host.log()), "the host to say so", 10_000);
+  await serves(client);
   assert.deepEqual(client.disconnections, []);
 });
 
