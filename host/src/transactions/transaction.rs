@@ -157,7 +157,7 @@ impl Work {
     }
 }
 
-/// One run of a handler. See [`KvTransaction`].
+/// One run of a handler. See [`StateAccess`](crate::ports::StateAccess).
 pub struct Transaction {
     pub(super) store: Arc<dyn StateStore>,
     pub(super) plugin: PluginName,
