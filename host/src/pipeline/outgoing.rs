@@ -26,6 +26,10 @@ const AFTER_START: Duration = Duration::from_secs(8);
 /// How often it is looked for what other hosts have left.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
+/// How many commits' emissions are sent at once, and the pause after them.
+const AT_ONCE: usize = 100;
+const PAUSE: Duration = Duration::from_millis(10);
+
 /// What a commit wants sent.
 #[derive(Debug, Serialize, Deserialize)]
 struct Outgoing {
@@ -150,7 +154,11 @@ pub async fn send_unsent(pipeline: Arc<Pipeline>) {
                 "sending what was committed and perhaps not sent before its host ended"
             );
         }
-        for one in unsent {
+        for (index, one) in unsent.into_iter().enumerate() {
+            // Not so fast that clients which read would be taken for those that do not.
+            if index % AT_ONCE == AT_ONCE - 1 {
+                tokio::time::sleep(PAUSE).await;
+            }
             send(&pipeline.executor, &one);
             let partition = PartitionOf {
                 plugin: &one.plugin,

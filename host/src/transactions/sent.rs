@@ -10,7 +10,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::runtime::Handle;
 
 /// How long after it was handed over something is taken as sent.
-const TAKEN: Duration = Duration::from_millis(200);
+const TAKEN: Duration = Duration::from_millis(50);
 
 /// Commits whose effects are done.
 type Commits = Vec<(PartitionName, u64)>;
