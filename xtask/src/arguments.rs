@@ -39,7 +39,7 @@ Usage: cargo xtask test [--rust | --js] [FILTER]
             files whose name contains it, or else the tests that it matches
 
 Installs what is missing: the target wasm32-wasip2, the packages of tests/, and,
-for root on Debian and Ubuntu, Node and Chromium.
+for root on Debian and Ubuntu, Node, Redis and Chromium.
 ";
 
 const LINT_HELP: &str = "\
