@@ -156,7 +156,8 @@ impl Pipeline {
 }
 
 fn out_of_reach(plugin: &PluginName, why: &str) -> Failure {
-    tracing::warn!(%plugin, why, "state is out of reach");
+    // The store says once that it is in trouble; here it would be said for every event.
+    tracing::debug!(%plugin, why, "state is out of reach");
     Failure::new(Code::Unavailable, "state is out of reach")
 }
 

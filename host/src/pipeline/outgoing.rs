@@ -2,8 +2,8 @@
 //! another one sends it, or the same one when it is back. So nothing that was committed stays unheard
 //! of; a client may hear of it twice.
 //!
-//! Left out is what would reach nobody, or too late: volatile emissions, and questions to single
-//! connections that ended with their host.
+//! Left out are volatile emissions. What asked clients for acknowledgements is sent without asking,
+//! since nobody would be there to take them.
 
 use super::{
     Pipeline,

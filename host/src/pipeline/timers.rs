@@ -32,6 +32,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const FIRST_RETRY_MS: u64 = 1_000;
 const LAST_RETRY_MS: u64 = 5 * 60 * 1_000;
 
+/// Timers whose failures are remembered; beyond that all are tried again soon.
+const REMEMBERED: usize = 10_000;
+
 /// A timer, and how often its handler has failed since it last went well.
 type Failures = Mutex<HashMap<(PluginName, String, String), u32>>;
 
@@ -126,6 +129,11 @@ impl Pipeline {
         });
         let transaction = self.transactions.begin_firing(due, now_ms);
         let place = (due.plugin.clone(), due.partition.clone(), due.name.clone());
+        // It may have been cancelled or scheduled anew while it waited for its turn.
+        if let Ok(false) = self.transactions.is_still_due(&transaction).await {
+            failures.lock().remove(&place);
+            return;
+        }
         match self.call(plugin, &event, transaction).await {
             Ok(called) => {
                 failures.lock().remove(&place);
@@ -139,6 +147,10 @@ impl Pipeline {
             Err(failure) => {
                 let count = {
                     let mut failures = failures.lock();
+                    // Those that were cancelled since are never heard of again.
+                    if failures.len() >= REMEMBERED {
+                        failures.clear();
+                    }
                     let count = failures.entry(place).or_insert(0);
                     *count += 1;
                     *count

@@ -127,8 +127,13 @@ fn append<'a, E: Entries>(
                 break;
             }
             changes.push((Cow::Owned(id_name(&record.id)), None));
-            if !record.key.is_empty() {
-                changes.push((Cow::Owned(once_name(&record.key)), None));
+            // The key may have been used again, once the entry was not seen any more.
+            let once = once_name(&record.key);
+            let known = entries.live(&once, at_ms)?;
+            let used = |key: &Option<String>| key.as_deref() == Some(record.key.as_str());
+            let again = history.appends.iter().any(|(_, key, _)| used(key));
+            if !again && known.is_some_and(|known| known.value == record.id) {
+                changes.push((Cow::Owned(once), None));
             }
         }
         // An amendment of what is taken away in the same commit comes before this, and is undone.

@@ -28,6 +28,7 @@ use parking_lot::{Mutex, RwLock};
 use redb::{Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, StorageError};
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::Bound,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -370,8 +371,7 @@ impl StateStore for EmbeddedStore {
     }
 
     fn postpone<'a>(&'a self, timer: &'a DueTimer, until_ms: u64) -> BoxFuture<'a, ()> {
-        self.timers.postpone(timer, until_ms);
-        Box::pin(ready(()))
+        Box::pin(self.timers.postpone(self, timer, until_ms))
     }
 
     fn each<'a>(
@@ -382,7 +382,16 @@ impl StateStore for EmbeddedStore {
     ) -> BoxFuture<'a, Result<(), Fault>> {
         let mut stopped = None;
         let visited = self.look(|entries| {
-            for entry in entries.iter()? {
+            // The name of a plugin ends with a zero.
+            let (start, end) = match plugin {
+                Some(plugin) => {
+                    let name = plugin.as_str().as_bytes();
+                    ([name, &[0]].concat(), Some([name, &[1]].concat()))
+                }
+                None => (Vec::new(), None),
+            };
+            let end = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+            for entry in entries.range::<&[u8]>((Bound::Included(start.as_slice()), end))? {
                 let (name, entry) = entry?;
                 let (_, _, expires_at, text) = entry.value();
                 let Some((partition, of, name)) = whole_name(name.value()) else {

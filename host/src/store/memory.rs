@@ -380,8 +380,7 @@ impl StateStore for MemoryStore {
     }
 
     fn postpone<'a>(&'a self, timer: &'a DueTimer, until_ms: u64) -> BoxFuture<'a, ()> {
-        self.timers.postpone(timer, until_ms);
-        Box::pin(ready(()))
+        Box::pin(self.timers.postpone(self, timer, until_ms))
     }
 
     fn each<'a>(

@@ -15,7 +15,7 @@
 //! | `PREFIX:nodes` | set | for ever | hosts that may have left something unsent |
 //! | `PREFIX:node:NODE` | string | 10 s | that a host lives |
 //! | `PREFIX:sweep:NODE` | string | a minute | who sends what a host that ended has left |
-//! | `PREFIX:out:NODE` | set | until a host that ended is swept | partitions in which it may have left something |
+//! | `PREFIX:out:NODE` | set | until a host that ended is swept | partitions in which it may have left something, in the last 20 minutes |
 //!
 //! `P` is `PREFIX:{PLUGIN:PARTITION}`: the keys of a partition share a slot of a cluster. A commit is
 //! one script, which decides all before it writes anything. It carries an id, so that it can be
@@ -45,6 +45,7 @@ use crate::{
 };
 use dashmap::{DashMap, DashSet};
 use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 use redis::{FromRedisValue, RedisError, Value};
 use std::{
     collections::BTreeSet,
@@ -61,6 +62,10 @@ use uuid::Uuid;
 /// The pause before a commit is tried again whose answer was lost.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
+/// How long it is found out what became of a commit, and how often that is tried.
+const SETTLE: Duration = Duration::from_secs(600);
+const SETTLE_PAUSE: Duration = Duration::from_secs(1);
+
 struct Scripts {
     commit: Script,
     list: Script,
@@ -68,6 +73,7 @@ struct Scripts {
     announce: Script,
     partitions: Script,
     looked: Script,
+    postpone: Script,
 }
 
 /// State in Redis.
@@ -87,9 +93,13 @@ struct Inner {
     untold: DashSet<PluginName>,
     /// Partitions that are known as those in which this host may leave something unsent.
     registered: DashSet<String>,
+    /// Those of the round before, unless they are registered again.
+    retiring: Mutex<Vec<String>>,
     /// The keys under which others' unsent commits are, by partition and place.
     swept: DashMap<(String, u64), String>,
     sent: mpsc::UnboundedSender<outbox::Sent>,
+    /// What was committed after its sender had been told that this failed.
+    orphans: Mutex<Vec<Unsent>>,
 }
 
 impl RedisStore {
@@ -109,6 +119,7 @@ impl RedisStore {
                 announce: Script::new(include_str!("redis/announce.lua")),
                 partitions: Script::new(include_str!("redis/partitions.lua")),
                 looked: Script::new(include_str!("redis/looked.lua")),
+                postpone: Script::new(include_str!("redis/postpone.lua")),
             },
             prefix: config.prefix.clone(),
             timeout: config.timeout,
@@ -117,8 +128,10 @@ impl RedisStore {
             versions: DashMap::new(),
             untold: DashSet::new(),
             registered: DashSet::new(),
+            retiring: Mutex::default(),
             swept: DashMap::new(),
             sent,
+            orphans: Mutex::default(),
         });
         // Before anything is stored: as what, and by whose clock.
         inner.beat().await?;
@@ -247,8 +260,8 @@ impl Inner {
         Ok(found)
     }
 
-    async fn commit(&self, commit: Commit<'_>) -> Result<Committed, CommitError> {
-        let end = Instant::now() + self.timeout;
+    async fn commit(self: &Arc<Self>, commit: Commit<'_>) -> Result<Committed, CommitError> {
+        let (end, late_ms) = (Instant::now() + self.timeout, self.late_ms());
         let base = self.base(commit.partition);
         let unavailable = |error: RedisError| CommitError::Unavailable(format!("Redis: {error}"));
         let due = commit
@@ -273,7 +286,7 @@ impl Inner {
         let mut keys: Vec<String> = keys.into();
         keys.push(self.outgoing_key(&base));
         keys.push(format!("{base}:x"));
-        let arguments = self.arguments(&commit);
+        let mut arguments = arguments_of(&commit, late_ms);
         loop {
             let answer = self.link.script(
                 &self.scripts.commit,
@@ -283,9 +296,22 @@ impl Inner {
             let answer = match answer.await {
                 Ok(answer) => texts(answer).map_err(unavailable)?,
                 // Done or not: the id tells, as soon as Redis is there again.
-                Err(error) if is_uncertain(&error) && Instant::now() + RETRY_PAUSE < end => {
-                    tokio::time::sleep(RETRY_PAUSE).await;
-                    continue;
+                Err(error) if is_uncertain(&error) => {
+                    mark_as_tried(&mut arguments);
+                    if Instant::now() + RETRY_PAUSE < end {
+                        tokio::time::sleep(RETRY_PAUSE).await;
+                        continue;
+                    }
+                    if let Some(outgoing) = commit.outgoing {
+                        let unsent = Unsent {
+                            plugin: commit.partition.plugin.clone(),
+                            partition: commit.partition.name.to_owned(),
+                            place: 0,
+                            outgoing: outgoing.to_owned(),
+                        };
+                        tokio::spawn(self.clone().settle(keys, arguments, unsent));
+                    }
+                    return Err(unavailable(error));
                 }
                 Err(error) => return Err(unavailable(error)),
             };
@@ -319,57 +345,90 @@ impl Inner {
         }
     }
 
-    fn arguments(&self, commit: &Commit<'_>) -> Vec<String> {
+    /// Returns when a commit that begins now is too late, by the clock of Redis.
+    fn late_ms(&self) -> i64 {
         let timeout = i64::try_from(self.timeout.as_millis()).unwrap_or(i64::MAX);
-        let late = now_ms() + self.ahead_ms.load(Ordering::Relaxed) + timeout;
-        let mut arguments = vec![
-            Uuid::now_v7().simple().to_string(),
-            late.to_string(),
-            commit.at_ms.to_string(),
-            rand::random::<u64>().to_string(),
-            commit.outgoing.unwrap_or_default().to_owned(),
-            commit.seen.len().to_string(),
-        ];
-        for seen in commit.seen {
-            match seen {
-                Seen::Key(name, version) => {
-                    arguments.extend(["k".to_owned(), name.clone(), version_text(*version)]);
-                }
-                Seen::Range(range, names) => {
-                    let (min, max) = bounds_of(range);
-                    arguments.extend(["r".to_owned(), min, max, range.limit.to_string()]);
-                    arguments.extend([flag(range.backwards), names.len().to_string()]);
-                    for (name, version) in names {
-                        arguments.extend([name.clone(), version_text(Some(*version))]);
-                    }
-                }
-            }
-        }
-        arguments.push(commit.writes.len().to_string());
-        for (name, write) in commit.writes {
-            match write {
-                Write::Set(text, expiry) => {
-                    let expiry = expiry.map_or_else(|| "-".to_owned(), |at| at.to_string());
-                    arguments.extend(["s".to_owned(), name.clone(), text.clone(), expiry]);
-                }
-                Write::Delete => arguments.extend(["d".to_owned(), name.clone()]),
-                Write::Add(delta) => {
-                    arguments.extend(["a".to_owned(), name.clone(), delta.to_string()]);
-                }
-            }
-        }
-        let number = |number: Option<u64>| number.map_or("-".to_owned(), |some| some.to_string());
-        let retention = commit
-            .history
-            .retention
-            .map(|retention| format!("{} {}", number(retention.count), number(retention.age_ms)));
-        arguments.push(retention.unwrap_or_default());
-        arguments.push(commit.history.appends.len().to_string());
-        for (id, key, record) in &commit.history.appends {
-            arguments.extend([id.clone(), key.clone().unwrap_or_default(), record.clone()]);
-        }
-        arguments
+        now_ms() + self.ahead_ms.load(Ordering::Relaxed) + timeout
     }
+
+    /// Finds out what became of a commit whose sender was told that it failed: too late to be done
+    /// now, it was done or it never will be. What it wants sent is sent then.
+    async fn settle(self: Arc<Self>, keys: Vec<String>, arguments: Vec<String>, unsent: Unsent) {
+        let end = Instant::now() + SETTLE;
+        while Instant::now() < end {
+            tokio::time::sleep(SETTLE_PAUSE).await;
+            let arguments = arguments.iter().map(String::as_str);
+            let answer = self.link.script(&self.scripts.commit, &keys, arguments);
+            let Ok(Ok(answer)) = answer.await.map(texts) else {
+                continue;
+            };
+            if let [done, place, ..] = answer.as_slice()
+                && done == "ok"
+            {
+                let place = place.parse().unwrap_or(0);
+                self.orphans.lock().push(Unsent { place, ..unsent });
+            }
+            return;
+        }
+    }
+}
+
+/// Says that a commit has been tried before.
+fn mark_as_tried(arguments: &mut [String]) {
+    if let Some(tried) = arguments.get_mut(2) {
+        *tried = flag(true);
+    }
+}
+
+fn arguments_of(commit: &Commit<'_>, late_ms: i64) -> Vec<String> {
+    let mut arguments = vec![
+        Uuid::now_v7().simple().to_string(),
+        late_ms.to_string(),
+        flag(false),
+        commit.at_ms.to_string(),
+        rand::random::<u64>().to_string(),
+        commit.outgoing.unwrap_or_default().to_owned(),
+        commit.seen.len().to_string(),
+    ];
+    for seen in commit.seen {
+        match seen {
+            Seen::Key(name, version) => {
+                arguments.extend(["k".to_owned(), name.clone(), version_text(*version)]);
+            }
+            Seen::Range(range, names) => {
+                let (min, max) = bounds_of(range);
+                arguments.extend(["r".to_owned(), min, max, range.limit.to_string()]);
+                arguments.extend([flag(range.backwards), names.len().to_string()]);
+                for (name, version) in names {
+                    arguments.extend([name.clone(), version_text(Some(*version))]);
+                }
+            }
+        }
+    }
+    arguments.push(commit.writes.len().to_string());
+    for (name, write) in commit.writes {
+        match write {
+            Write::Set(text, expiry) => {
+                let expiry = expiry.map_or_else(|| "-".to_owned(), |at| at.to_string());
+                arguments.extend(["s".to_owned(), name.clone(), text.clone(), expiry]);
+            }
+            Write::Delete => arguments.extend(["d".to_owned(), name.clone()]),
+            Write::Add(delta) => {
+                arguments.extend(["a".to_owned(), name.clone(), delta.to_string()]);
+            }
+        }
+    }
+    let number = |number: Option<u64>| number.map_or("-".to_owned(), |some| some.to_string());
+    let retention = commit
+        .history
+        .retention
+        .map(|retention| format!("{} {}", number(retention.count), number(retention.age_ms)));
+    arguments.push(retention.unwrap_or_default());
+    arguments.push(commit.history.appends.len().to_string());
+    for (id, key, record) in &commit.history.appends {
+        arguments.extend([id.clone(), key.clone().unwrap_or_default(), record.clone()]);
+    }
+    arguments
 }
 
 impl StateStore for RedisStore {

@@ -74,9 +74,12 @@ impl TimerIndex {
         let mut plugins = self.0.lock();
         let mut taken = Vec::new();
         let mut next = None::<u64>;
+        // None has to wait for those whose names come before its own.
+        let share = limit.div_ceil(of.len().max(1));
         for (plugin, timers) in plugins.iter_mut().filter(|(name, _)| of.contains(*name)) {
+            let most = taken.len() + share;
             while let Some((look, place)) = timers.order.first().cloned() {
-                if look > now_ms || taken.len() >= limit {
+                if look > now_ms || taken.len() >= most {
                     next = Some(next.map_or(look, |next| next.min(look)));
                     break;
                 }
@@ -122,7 +125,16 @@ impl TimerIndex {
     }
 
     /// See [`StateStore::postpone`].
-    pub(super) fn postpone(&self, timer: &DueTimer, until_ms: u64) {
+    pub(super) async fn postpone(&self, store: &dyn StateStore, timer: &DueTimer, until_ms: u64) {
+        let stored = PartitionOf {
+            plugin: &timer.plugin,
+            name: &timer.partition,
+        };
+        let now = store.read(stored, &timer_name(&timer.name), 0).await;
+        // One of that name that was scheduled since is another timer.
+        if !now.is_ok_and(|now| now.is_some_and(|now| now.version == timer.version)) {
+            return;
+        }
         let place = (timer.partition.clone(), timer.name.clone());
         let mut plugins = self.0.lock();
         if let Some(timers) = plugins.get_mut(&timer.plugin)

@@ -75,6 +75,15 @@ impl Transaction {
         Ok(low)
     }
 
+    /// Tells whether a stored entry is within what is kept.
+    async fn is_seen(&self, partition: &str, id: &str) -> Result<bool, Fault> {
+        let Some(entry) = self.stored_entry(partition, id).await? else {
+            return Ok(false);
+        };
+        let extent = self.extent(partition).await?;
+        Ok(self.is_kept(&extent, &entry))
+    }
+
     async fn stored_entry(&self, partition: &str, id: &str) -> Result<Option<Entry>, Fault> {
         let Some(name) = self.current(partition, &id_name(id)).await? else {
             return Ok(None);
@@ -114,6 +123,7 @@ impl HistoryAccess for Transaction {
         key: Option<&'a str>,
     ) -> BoxFuture<'a, Result<Appended, Fault>> {
         Box::pin(async move {
+            check_name("partition", partition)?;
             check_json("an entry", &entry)?;
             if let Some(key) = key {
                 check_once(key)?;
@@ -130,7 +140,10 @@ impl HistoryAccess for Transaction {
                 };
                 let known = match staged {
                     Some(id) => Some(id),
-                    None => self.current(partition, &once_name(key)).await?,
+                    None => match self.current(partition, &once_name(key)).await? {
+                        Some(id) if self.is_seen(partition, &id).await? => Some(id),
+                        _ => None,
+                    },
                 };
                 if let Some(id) = known {
                     return Ok(Appended { id, is_new: false });
@@ -278,14 +291,23 @@ impl HistoryAccess for Transaction {
             if matches!(record.mark, Mark::Redacted(_)) {
                 return Ok(false);
             }
+            let extent = self.extent(partition).await?;
+            let position = position_of(&name).unwrap_or(0);
+            if !self.is_kept(&extent, &self::entry(position, record.clone())) {
+                return Ok(false);
+            }
+            let is_redaction = matches!(mark, Mark::Redacted(_));
             let record = Record {
                 mark,
                 entry: text,
                 ..record
             };
-            self.stage(partition, name, 0, |_| {
+            self.stage(partition, name.clone(), 0, |_| {
                 Ok(Write::Set(record.to_string(), None))
             })?;
+            if is_redaction {
+                self.work.lock().redactions.insert(name);
+            }
             Ok(true)
         })
     }

@@ -5,7 +5,7 @@
 //! |---|---|---|
 //! | first | optimistic, holds nothing | what was read has changed, or others queue for it |
 //! | second | after its turn on the keys that the first one read | somebody wrote them without reading, or it read others |
-//! | third | the only one to commit in its partition | never, unless a commit was under way already |
+//! | third | the only one of this host to commit in its partition | never, unless a commit was under way already, or another host commits |
 //!
 //! So writers of one key go one after the other instead of undoing each other's work, those of
 //! different keys do not wait at all, and nobody is starved. All waiting is done between runs and at
@@ -13,9 +13,8 @@
 //! and no guest sees a fault because of it. Who only reads never waits and is never run again.
 //!
 //! These queues are for speed; what makes a commit safe are the versions that the store checks. They
-//! reach as far as this process, which is as far as the store in memory does. A store that several
-//! processes share needs a lock of its own, fenced and expiring, for third runs: in
-//! [`Transactions::again`], where this takes `Lockable::Commits`.
+//! reach as far as this process. Hosts that share a store go one after the other each within itself,
+//! and try against each other: whoever commits first wins, and the others run again.
 
 mod bounds;
 mod history;
@@ -60,7 +59,7 @@ const ATTEMPTS: u32 = 50;
 
 /// How long it is remembered where a timer of another partition has been handled, in milliseconds: as
 /// long as it may take to be taken away where it is.
-const FIRED_MS: u64 = 24 * 60 * 60 * 1_000;
+const FIRED_MS: u64 = 30 * 24 * 60 * 60 * 1_000;
 
 /// Makes transactions over a store.
 pub struct Transactions {
@@ -145,8 +144,10 @@ impl Transactions {
         }
         let adds = {
             let work = transaction.work.lock();
-            let adds = |write: &Write| !matches!(write, Write::Delete);
-            !work.history.appends.is_empty() || work.writes.values().any(adds)
+            let adds = |(name, write): (&String, &Write)| {
+                !matches!(write, Write::Delete) && !work.redactions.contains(name)
+            };
+            !work.history.appends.is_empty() || work.writes.iter().any(adds)
         };
         if !adds {
             return Ok(true);

@@ -16,8 +16,13 @@ use crate::{
 };
 use futures_util::future::BoxFuture;
 use parking_lot::{Mutex, MutexGuard};
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
+/// A time that never comes, in milliseconds since 1970 UTC: all stores hold those before exactly.
+const FAR: u64 = 1 << 53;
 /// What a run may count on.
 pub(super) enum Standing {
     /// Nothing.
@@ -71,6 +76,8 @@ pub(super) struct Work {
     /// By name; see `core::state`.
     pub(super) writes: BTreeMap<String, Write>,
     pub(super) history: HistoryWrites,
+    /// Those of the writes that take something away in its place.
+    pub(super) redactions: BTreeSet<String>,
     /// Reads and bytes counted so far.
     read: usize,
     bytes: usize,
@@ -351,7 +358,10 @@ impl KvAccess for Transaction {
         if ttl_ms == Some(0) {
             return Err(Fault::new("INVALID", "ttl-ms: expected at least 1"));
         }
-        let expires_at = ttl_ms.map(|ttl| self.at_ms.saturating_add(ttl));
+        // What expires in hundreds of thousands of years does not.
+        let expires_at = ttl_ms
+            .map(|ttl| self.at_ms.saturating_add(ttl))
+            .filter(|expires_at| *expires_at < FAR);
         self.stage(partition, key_name(key), value.len(), |_| {
             Ok(Write::Set(value, expires_at))
         })

@@ -82,7 +82,14 @@ impl Meter {
             counted.now(Some(stored.name.len() + stored.text.len()));
             Ok(())
         };
-        let visited = store.each(Some(plugin), at_ms, &mut visitor).await;
+        // Stores of this process look through everything at once.
+        let visiting =
+            tokio::task::block_in_place(|| store.each(Some(plugin), at_ms, &mut visitor));
+        let visited = visiting.await;
+        if let (Err(_), Some(mut usage)) = (&visited, self.0.get_mut(plugin)) {
+            usage.counting = false;
+        }
+        visited?;
         let mut usage = self.0.entry(plugin.clone()).or_insert(Usage {
             counted_at: Instant::now(),
             counting: false,
@@ -90,7 +97,6 @@ impl Meter {
         });
         usage.counting = false;
         usage.counted_at = Instant::now();
-        visited?;
         // What was committed while it was counted is in the count or not; it is taken as not.
         let since = before.map_or_else(Growth::default, |before| Growth {
             entries: usage.now.entries - before.entries,

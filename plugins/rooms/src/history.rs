@@ -6,11 +6,15 @@ use crate::{
     record::{Record, room},
 };
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 use switchboard_plugin::{Ack, Cx, Entry, Error, History, Id, Result, Timer};
 
 /// Messages of a page, at most and where nothing is said.
 const LIMIT: u32 = 200;
 const DEFAULT_LIMIT: u32 = 50;
+
+/// Messages that every store takes away in one step.
+const FORGOTTEN_AT_ONCE: u64 = 200;
 
 /// The timer that removes the messages of a room that was deleted.
 pub(crate) const FORGET: &str = "forget";
@@ -88,24 +92,49 @@ pub(crate) fn newest(history: &History) -> Result<u64> {
     Ok(newest.first().map_or(0, |entry| entry.position))
 }
 
+/// What is left to be done for a room that was deleted.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Forgotten {
+    room: Id,
+    /// Messages that may still be stored; not known at first.
+    left: Option<u64>,
+}
+
 /// Has the messages of a room removed.
 pub(crate) fn forget_later(cx: &Cx, id: &Id) -> Result<()> {
+    let forgotten = Forgotten {
+        room: id.clone(),
+        left: None,
+    };
     let timers = cx.timers("rooms");
-    Ok(timers.after(std::time::Duration::ZERO, format!("{FORGET}:{id}"), id)?)
+    Ok(timers.after(Duration::ZERO, format!("{FORGET}:{id}"), &forgotten)?)
 }
 
 /// Removes the messages of a room that was deleted; those of one that has been made in its place by
-/// now stay.
-pub(crate) fn forget(cx: &mut Cx, timer: Timer<Id>) -> Result<()> {
-    let history = cx.history(room(&timer.payload));
-    let kept = match Record::find(cx, &timer.payload)? {
-        Some(record) => {
-            let end = newest(&history)? + 1;
-            end.saturating_sub(record.first_position(cx)?)
-        }
+/// now stay. The host takes them away bit by bit, each time that the history is written.
+pub(crate) fn forget(cx: &mut Cx, timer: Timer<Forgotten>) -> Result<()> {
+    let Forgotten { room: id, left } = timer.payload;
+    let history = cx.history(room(&id));
+    // First, so that a message which comes in between makes this begin again.
+    let end = newest(&history)? + 1;
+    let kept = match Record::find(cx, &id)? {
+        Some(record) => end.saturating_sub(record.first_position(cx)?),
         None => 0,
     };
-    Ok(history.keep(Some(kept), None)?)
+    let left = match left {
+        Some(left) => left,
+        None => history.count()?.saturating_sub(kept),
+    };
+    history.keep(Some(kept), None)?;
+    if let Some(left) = left.checked_sub(FORGOTTEN_AT_ONCE) {
+        let forgotten = Forgotten {
+            room: id.clone(),
+            left: Some(left),
+        };
+        let timers = cx.timers(room(&id));
+        timers.after(Duration::from_secs(1), format!("{FORGET}:{id}"), &forgotten)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 -- Commits one transaction in one partition, or refuses it; nothing is written before all is decided.
 -- KEYS: entries, names, expiring, timers, commits, outgoing, scratch (all of one partition's slot).
 -- ARGV, one after the other:
---   the commit's id; when it is too late, in milliseconds; the time by which expiry is judged; an epoch
+--   the commit's id; when it is too late, in milliseconds; whether it was tried before; the time by which expiry is judged; an epoch
 --   for a partition that begins; what is to be sent, or nothing
 --   how many things were seen, and each: `k` NAME VERSION, or `r` MIN MAX LIMIT BACKWARDS COUNT and as
 --   many times NAME VERSION
@@ -14,7 +14,7 @@
 -- more there are), `conflict`, `invalid` WHY, or `late`.
 
 local entries, names, expiring, timers, commits, outgoing, scratch = unpack(KEYS)
-local KEEP_EXPIRED_MS, TRIMMED, PURGED, COMMITS = 60000, 200, 100, 2000
+local KEEP_EXPIRED_MS, LONGEST_MS, TRIMMED, PURGED, COMMITS = 60000, 1e13, 200, 100, 5000
 
 local place = 0
 local function take()
@@ -25,10 +25,14 @@ local function take_number()
   return tonumber(take())
 end
 
-local id, late = take(), take_number()
+local id, late, is_again = take(), take_number(), take() == '1'
 local done = redis.call('ZSCORE', commits, id)
 if done then
   return { 'ok', string.format('%.0f', done), '0', '0' }
+end
+-- It may have been done so long ago that it is not known any more: better not than twice.
+if is_again and redis.call('ZCARD', commits) >= COMMITS then
+  return { 'late' }
 end
 local time = redis.call('TIME')
 local micros = time[1] * 1000000 + time[2]
@@ -151,7 +155,8 @@ if retention ~= '' or appended > 0 then
   if retention ~= '' then
     count, age = string.match(retention, '^(%S+) (%S+)$')
   end
-  local end_of_stored = math.min(next, stored + TRIMMED)
+  local end_of_stored = math.min(next, stored + math.max(TRIMMED, appended * 2))
+  local used = {}
   for _ = 1, appended do
     local entry, key, record = take(), take(), take()
     last = math.max(last, at)
@@ -160,6 +165,7 @@ if retention ~= '' or appended > 0 then
     change(name, string.format('%.0f ', last) .. record, '-')
     if key ~= '' then
       change('o' .. key, entry, '-')
+      used[key] = true
     end
     next = next + 1
   end
@@ -176,7 +182,8 @@ if retention ~= '' or appended > 0 then
         break
       end
       change('i' .. entry, false)
-      if key ~= '' then
+      local _, _, known = live('o' .. key)
+      if known == entry and not used[key] then
         change('o' .. key, false)
       end
     end
@@ -234,7 +241,9 @@ else
   -- A partition of which everything expires goes by itself.
   if redis.call('ZCARD', expiring) == left then
     local newest = redis.call('ZRANGE', expiring, -1, -1, 'WITHSCORES')
-    local left_ms = string.format('%.0f', math.max(tonumber(newest[2]) - at, 0) + KEEP_EXPIRED_MS)
+    -- Bounded, since a refusal here would come too late.
+    local left_ms = math.min(math.max(tonumber(newest[2]) - at, 0) + KEEP_EXPIRED_MS, LONGEST_MS)
+    left_ms = string.format('%.0f', left_ms)
     for _, key in ipairs({ entries, names, expiring }) do
       redis.call('PEXPIRE', key, left_ms)
     end

@@ -48,10 +48,12 @@ impl Link {
         }
         let address = ConnectionAddr::Tcp(config.host().to_owned(), config.port());
         let info = address.into_connection_info()?.set_redis_settings(settings);
+        // So that an answer that was lost can be asked for again within the time for the whole.
+        let response = config.timeout / 2;
         if config.cluster {
             let client = ClusterClient::builder([info])
                 .connection_timeout(config.timeout)
-                .response_timeout(config.timeout)
+                .response_timeout(response)
                 .retries(3)
                 .build()?;
             let connection = client.get_async_connection().await?;
@@ -59,7 +61,7 @@ impl Link {
         }
         let times = ConnectionManagerConfig::new()
             .set_connection_timeout(Some(config.timeout))
-            .set_response_timeout(Some(config.timeout))
+            .set_response_timeout(Some(response))
             .set_max_delay(RECONNECT_AT_MOST)
             .set_number_of_retries(1);
         let client = Client::open(info)?;

@@ -19,11 +19,19 @@ const BELIEVED_MS: u64 = 10_000;
 /// How long one host has for sending what another has left, in milliseconds.
 const SWEEP_MS: u64 = 60_000;
 
+/// How long after a failure what was sent is noted again.
+const NOTE_AGAIN: Duration = Duration::from_secs(2);
+
+/// After how many beats partitions are looked at in which this host has left nothing for long.
+const BEATS_OF_A_ROUND: u32 = 300;
+
 /// What has been sent: where it is noted, and the place of its commit.
 pub(super) enum Sent {
     Place(String, u64),
     /// Answered when all before it is written.
     Flush(oneshot::Sender<()>),
+    /// What failed is to be tried again.
+    Again,
 }
 
 impl Inner {
@@ -45,7 +53,16 @@ impl Inner {
         self.link.run(&alive).await?;
         let mut known = redis::cmd("SADD");
         known.arg(self.key("nodes")).arg(&self.node);
-        self.link.run(&known).await?;
+        let is_new = bool::from_redis_value(self.link.run(&known).await?)?;
+        let registered: Vec<String> = self.registered.iter().map(|one| one.clone()).collect();
+        if is_new && !registered.is_empty() {
+            // Others have taken this host for dead, or Redis has lost what it knew.
+            let mut again = redis::cmd("SADD");
+            again
+                .arg(self.key(&format!("out:{}", self.node)))
+                .arg(registered);
+            self.link.run(&again).await?;
+        }
         self.tell_versions().await?;
         let mut versions = redis::cmd("HGETALL");
         versions.arg(self.key("versions"));
@@ -92,6 +109,52 @@ impl Inner {
         Ok(())
     }
 
+    /// Begins to forget the partitions that are registered now, and forgets those of the round before
+    /// in which nothing has been committed since, and nothing waits. A round is far longer than any
+    /// commit takes.
+    pub(super) async fn forget_registered(&self) -> RedisResult<()> {
+        let out = self.key(&format!("out:{}", self.node));
+        let retiring = std::mem::take(&mut *self.retiring.lock());
+        for member in retiring {
+            if self.registered.contains(&member) {
+                continue;
+            }
+            if let Some((plugin, partition)) = member.split_once('\n')
+                && let Ok(plugin) = PluginName::new(plugin)
+            {
+                let base = self.base(PartitionOf {
+                    plugin: &plugin,
+                    name: partition,
+                });
+                let mut waiting = redis::cmd("EXISTS");
+                waiting.arg(self.outgoing_key(&base));
+                if bool::from_redis_value(self.link.run(&waiting).await?)? {
+                    self.retiring.lock().push(member);
+                    continue;
+                }
+            }
+            let mut command = redis::cmd("SREM");
+            command.arg(&out).arg(&member);
+            self.link.run(&command).await?;
+            // It may have been registered in between.
+            if self.registered.contains(&member) {
+                let mut command = redis::cmd("SADD");
+                command.arg(&out).arg(&member);
+                self.link.run(&command).await?;
+            }
+        }
+        let now: Vec<String> = self
+            .registered
+            .iter()
+            .map(|member| member.clone())
+            .collect();
+        for member in &now {
+            self.registered.remove(member);
+        }
+        self.retiring.lock().extend(now);
+        Ok(())
+    }
+
     pub(super) fn note_sent(&self, partition: PartitionOf<'_>, place: u64) {
         let base = self.base(partition);
         let swept = self.swept.remove(&(base.clone(), place));
@@ -105,7 +168,7 @@ impl Inner {
         let mut nodes = redis::cmd("SMEMBERS");
         nodes.arg(self.key("nodes"));
         let nodes = Vec::<String>::from_redis_value(self.link.run(&nodes).await?)?;
-        let mut unsent = Vec::new();
+        let mut unsent = std::mem::take(&mut *self.orphans.lock());
         for node in nodes {
             if node != self.node && !self.lives(&node).await? && self.may_sweep(&node).await? {
                 let left = self.left_by(&node).await?;
@@ -202,10 +265,15 @@ impl Inner {
 /// Says again and again that a host lives.
 pub(super) async fn keep_alive(store: Weak<Inner>) {
     let mut reachable = true;
+    let mut beats: u32 = 0;
     loop {
         tokio::time::sleep(BEAT).await;
         let Some(store) = store.upgrade() else { return };
-        let beat = store.beat().await;
+        let mut beat = store.beat().await;
+        beats = beats.wrapping_add(1);
+        if beat.is_ok() && beats.is_multiple_of(BEATS_OF_A_ROUND) {
+            beat = store.forget_registered().await;
+        }
         match &beat {
             Ok(()) if !reachable => tracing::info!("Redis is there again"),
             Err(error) if reachable => tracing::error!(
@@ -220,23 +288,31 @@ pub(super) async fn keep_alive(store: Weak<Inner>) {
 
 /// Takes note in Redis of what was sent.
 pub(super) async fn tell_sent(store: Weak<Inner>, mut told: mpsc::UnboundedReceiver<Sent>) {
-    while let Some(first) = told.recv().await {
-        let mut places: HashMap<String, Vec<u64>> = HashMap::new();
+    let mut places: HashMap<String, Vec<u64>> = HashMap::new();
+    loop {
+        // What could not be noted is tried again.
+        let first = if places.is_empty() {
+            told.recv().await
+        } else {
+            let next = tokio::time::timeout(NOTE_AGAIN, told.recv()).await;
+            next.unwrap_or(Some(Sent::Again))
+        };
+        let Some(first) = first else { return };
         let mut flushes = Vec::new();
         let mut next = Some(first);
         while let Some(sent) = next {
             match sent {
                 Sent::Place(key, place) => places.entry(key).or_default().push(place),
                 Sent::Flush(flushed) => flushes.push(flushed),
+                Sent::Again => {}
             }
             next = told.try_recv().ok();
         }
         let Some(store) = store.upgrade() else { return };
-        for (key, places) in places {
-            let command = Cmd::hdel(&key, &places);
-            if let Err(error) = store.link.run(&command).await {
-                // It may be sent again, when this host has ended.
-                tracing::debug!(%error, "what was sent is not noted");
+        for (key, noted) in std::mem::take(&mut places) {
+            if let Err(error) = store.link.run(&Cmd::hdel(&key, &noted)).await {
+                tracing::debug!(%error, "what was sent is not noted yet");
+                places.insert(key, noted);
             }
         }
         for flushed in flushes {

@@ -107,3 +107,38 @@ async fn what_another_host_left_is_found_once_it_is_not_believed_to_live() {
     assert_eq!(third.unsent().await.unwrap(), []);
     assert_eq!(server.keys_like("*:o:*"), Vec::<String>::new());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_that_are_quiet_are_forgotten_and_known_again_when_they_are_not() {
+    use crate::{core::names::PluginName, ports::PartitionOf};
+
+    let server = Server::start(&[]);
+    let store = RedisStore::open(&server.config()).await.unwrap();
+    let plugin = PluginName::new("p").unwrap();
+    let register = |name: &'static str| {
+        let (store, plugin) = (&store.0, &plugin);
+        async move {
+            let partition = PartitionOf { plugin, name };
+            store.register(partition).await.unwrap();
+        }
+    };
+    let out = &server.command(&["KEYS", "switchboard:out:*"]);
+    assert_eq!(out, "");
+    register("quiet").await;
+    register("waiting").await;
+    let key = server.keys_like("switchboard:out:*").remove(0);
+    let members = || server.command(&["SCARD", &key]);
+    let waiting = format!("switchboard:{{p:waiting}}:o:{}", store.0.node);
+    server.command(&["HSET", &waiting, "1", "text"]);
+    store.0.forget_registered().await.unwrap();
+    assert_eq!(members(), "2", "a round has to go by");
+    register("busy").await;
+    store.0.forget_registered().await.unwrap();
+    assert_eq!(members(), "2", "the quiet one is gone");
+    server.command(&["DEL", &waiting]);
+    register("busy").await;
+    store.0.forget_registered().await.unwrap();
+    assert_eq!(members(), "1", "what was sent is not waited for");
+    register("quiet").await;
+    assert_eq!(members(), "2");
+}

@@ -2,7 +2,7 @@
 //! the same step; so a partition is announced before a timer is committed in it, and taken off the
 //! list only when it has none and was not announced for a while.
 
-use super::{Inner, texts, version_of};
+use super::{Inner, texts, version_of, version_text};
 use crate::{
     core::{
         names::PluginName,
@@ -10,7 +10,7 @@ use crate::{
     },
     ports::{DueTimer, DueTimers, PartitionOf},
 };
-use futures_util::future::try_join_all;
+use futures_util::future::join_all;
 use redis::RedisError;
 use std::collections::BTreeSet;
 
@@ -50,6 +50,8 @@ impl Inner {
         limit: usize,
     ) -> Result<DueTimers, RedisError> {
         let mut due = DueTimers::default();
+        // None has to wait for those whose names come before its own.
+        let share = limit.div_ceil(plugins.len().max(1));
         for plugin in plugins {
             let keys = self.timer_keys(plugin);
             let (now, most) = (now_ms.to_string(), PARTITIONS.to_string());
@@ -63,17 +65,22 @@ impl Inner {
             while let (Some(partition), Some(announced)) = (parts.next(), parts.next()) {
                 partitions.push((partition, announced));
             }
-            let most = limit.saturating_sub(due.timers.len()).max(1);
+            if partitions.len() >= PARTITIONS {
+                due.next_ms = Some(now_ms);
+            }
+            let most = share.div_ceil(partitions.len().max(1));
             let looks = partitions.iter().map(|(partition, announced)| {
                 self.look(plugin, partition, announced, now_ms, until_ms, most)
             });
-            for found in try_join_all(looks).await? {
-                due.timers.extend(found.timers);
-                due.next_ms = earlier(due.next_ms, found.next_ms);
-            }
-            if due.timers.len() >= limit {
-                due.next_ms = Some(now_ms);
-                break;
+            for found in join_all(looks).await {
+                match found {
+                    Ok(found) => {
+                        due.timers.extend(found.timers);
+                        due.next_ms = earlier(due.next_ms, found.next_ms);
+                    }
+                    // Those of others are not held up by one that cannot be looked at.
+                    Err(error) => tracing::debug!(%error, %plugin, "timers were not looked at"),
+                }
             }
         }
         due.timers.sort_by_key(|due| due.timer.due_ms);
@@ -143,10 +150,18 @@ impl Inner {
             plugin: &timer.plugin,
             name: &timer.partition,
         };
-        let mut command = redis::cmd("ZADD");
-        command.arg(format!("{}:t", self.base(partition)));
-        command.arg("XX").arg(until_ms).arg(timer_name(&timer.name));
-        if let Err(error) = self.link.run(&command).await {
+        let base = self.base(partition);
+        let keys = [base.clone(), format!("{base}:t")];
+        let (name, until) = (timer_name(&timer.name), until_ms.to_string());
+        let version = version_text(Some(timer.version));
+        let arguments = [name.as_str(), version.as_str(), until.as_str()];
+        let script = &self.scripts.postpone;
+        let postponed = self.link.script(script, &keys, arguments.into_iter());
+        let announced = match postponed.await {
+            Ok(_) => self.announce(partition, until_ms).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = announced {
             // It is free again when the claim runs out.
             tracing::debug!(%error, timer = timer.name, "a timer was not postponed");
         }

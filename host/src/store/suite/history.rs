@@ -224,22 +224,45 @@ pub(crate) async fn what_is_not_kept_is_not_seen_and_is_removed(store: Arc<dyn S
     let reader = begin(&transactions);
     assert_eq!(reader.entry("a", &ids[1]).await, Ok(None));
     assert!(!reader.change("a", &ids[1], None).await.unwrap());
+    let late = transactions.begin(&plugin("p"), 1_800);
+    let writer = transactions.begin(&plugin("p"), 1_000);
+    let aged = Retention {
+        count: None,
+        age_ms: Some(500),
+    };
+    writer.retain("a", aged).unwrap();
+    commit(&transactions, &writer).await.unwrap();
+    // Still stored, and not kept any more.
+    assert!(!late.change("a", &ids[9], None).await.unwrap());
     // By age: an event that was received earlier sees more.
     retain(Some(8), Some(500), 1_000).await;
     assert_eq!(seen(1_000).await, 6);
     assert_eq!(seen(1_250).await, 8);
     assert_eq!(seen(1_500).await, 0);
-    append(&transactions, 2_000, "11").await;
+    let once = async |at_ms: u64, entry: &str| {
+        let writer = transactions.begin(&plugin("p"), at_ms);
+        let entry = entry.to_owned();
+        let appended = writer.append("a", entry, Some("k")).await.unwrap();
+        commit(&transactions, &writer).await.unwrap();
+        appended.is_new
+    };
+    assert!(once(2_000, "11").await && !once(2_000, "11").await);
     assert_eq!(seen(2_000).await, 11);
+    // A key is as old as its entry, and can be used again.
+    retain(Some(8), Some(500), 2_000).await;
+    assert!(once(2_600, "12").await && !once(2_600, "12").await);
+    assert_eq!(seen(2_600).await, 12);
+    retain(Some(8), None, 2_600).await;
+    assert!(!once(9_000, "12").await);
     // And removed: what is kept again by another setting is not there any more.
-    retain(None, None, 2_000).await;
-    assert_eq!(seen(2_000).await, 11);
+    retain(None, None, 9_000).await;
+    assert_eq!(seen(9_000).await, 12);
     // Nothing at all is kept, at once, and what comes later is.
-    retain(Some(0), None, 2_000).await;
-    assert_eq!(seen(2_000).await, 0);
-    retain(None, None, 2_000).await;
-    append(&transactions, 2_000, "12").await;
-    assert_eq!(seen(2_000).await, 12);
+    retain(Some(0), None, 9_000).await;
+    assert_eq!(seen(9_000).await, 0);
+    retain(None, None, 9_000).await;
+    append(&transactions, 9_000, "13").await;
+    assert_eq!(seen(9_000).await, 13);
 }
 
 pub(crate) async fn pages_neither_skip_nor_repeat_while_others_append(store: Arc<dyn StateStore>) {

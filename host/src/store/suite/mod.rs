@@ -51,6 +51,7 @@ macro_rules! suite {
             case!(semantics, a_plugin_sees_only_its_own);
             case!(semantics, expiry_is_judged_by_the_events_time);
             case!(semantics, adding_never_conflicts_and_fails_as_a_whole);
+            case!(semantics, what_expires_after_ages_does_not);
             case!(semantics, pages_merge_what_is_staged);
             case!(semantics, limits_are_told_apart);
             case!(semantics, a_full_page_can_be_listed_over_staged_writes);

@@ -2,7 +2,7 @@
 
 use super::{begin, commit, over, plugin, put, value};
 use crate::{
-    ports::{CommitError, Fault, KvAccess, StateBounds, StateStore},
+    ports::{CommitError, Fault, HistoryAccess, KvAccess, StateBounds, StateStore},
     transactions::{Transaction, Transactions},
 };
 use std::sync::Arc;
@@ -183,6 +183,23 @@ pub(crate) async fn expiry_is_judged_by_the_events_time(store: Arc<dyn StateStor
     );
 }
 
+pub(crate) async fn what_expires_after_ages_does_not(store: Arc<dyn StateStore>) {
+    let transactions = over(store);
+    for (key, ttl) in [
+        ("a", u64::MAX),
+        ("b", 1 << 53),
+        ("c", 1 << 52),
+        ("d", u64::MAX - 1),
+    ] {
+        let writer = begin(&transactions);
+        writer.set("a", key, "1".to_owned(), Some(ttl)).unwrap();
+        writer.add("a", "n", 1).unwrap();
+        writer.delete("a", "n").unwrap();
+        commit(&transactions, &writer).await.unwrap();
+        assert_eq!(value(&transactions, key).await.as_deref(), Some("1"));
+    }
+}
+
 pub(crate) async fn adding_never_conflicts_and_fails_as_a_whole(store: Arc<dyn StateStore>) {
     let transactions = over(store);
     let (one, two) = (begin(&transactions), begin(&transactions));
@@ -320,6 +337,18 @@ pub(crate) async fn a_plugin_stores_no_more_than_it_may(store: Arc<dyn StateStor
     assert!(may(&transactions, &four).await);
     assert!(may(&transactions, &bounds(None, Some(2_000))).await);
     assert!(!may(&transactions, &bounds(None, Some(1_000))).await);
+    // What is full can be redacted.
+    let appender = begin(&transactions);
+    let entry = appender.append("a", "1".to_owned(), None).await.unwrap();
+    commit(&transactions, &appender).await.unwrap();
+    let redactor = begin(&transactions);
+    assert!(redactor.change("a", &entry.id, None).await.unwrap());
+    let full = bounds(Some(1), Some(1));
+    assert!(transactions.has_place(&redactor, &full).await.unwrap());
+    let amender = begin(&transactions);
+    let text = Some("2".to_owned());
+    assert!(amender.change("a", &entry.id, text).await.unwrap());
+    assert!(!transactions.has_place(&amender, &full).await.unwrap());
     let other = transactions.begin(&plugin("q"), 1_000);
     other.set("a", "x", "1".to_owned(), None).unwrap();
     let one = bounds(Some(1), Some(100));
