@@ -92,6 +92,11 @@ const README: &str = include_str!("../../../plugin-sdk/template/README.md.templa
 
 pub(super) fn new(name: &str, path: Option<&Path>) -> Result<ExitCode> {
     let name = PluginName::new(name)?;
+    if let Some(why) = not_a_crate(name.as_str()) {
+        bail!(
+            "a plugin is a Rust crate, and no crate can be called `{name}`: {why}; take another name"
+        );
+    }
     let folder = path.map_or_else(|| Path::new(name.as_str()).to_owned(), Path::to_owned);
     if folder.exists() {
         bail!("{} is there already", folder.display());
@@ -179,9 +184,59 @@ fn relative(from: &Path, to: &Path) -> Option<std::path::PathBuf> {
     )
 }
 
+/// Words of Rust that are no names (its reference, "Keywords"), in lower case.
+const KEYWORDS: [&str; 51] = [
+    "abstract", "as", "async", "await", "become", "box", "break", "const", "continue", "crate",
+    "do", "dyn", "else", "enum", "extern", "false", "final", "fn", "for", "gen", "if", "impl",
+    "in", "let", "loop", "macro", "match", "mod", "move", "mut", "override", "priv", "pub", "ref",
+    "return", "self", "static", "struct", "super", "trait", "true", "try", "type", "typeof",
+    "unsafe", "unsized", "use", "virtual", "where", "while", "yield",
+];
+
+/// Crates that every plugin uses.
+const USED: [&str; 8] = [
+    "std",
+    "core",
+    "alloc",
+    "test",
+    "proc-macro",
+    "serde",
+    "serde-json",
+    "switchboard-plugin",
+];
+
+/// Returns why a crate cannot have the name of a plugin, if so.
+fn not_a_crate(name: &str) -> Option<&'static str> {
+    if KEYWORDS.contains(&name) {
+        return Some("it is a word of Rust");
+    }
+    if name.starts_with(|first: char| first.is_ascii_digit()) {
+        return Some("it begins with a digit");
+    }
+    USED.contains(&name)
+        .then_some("every plugin uses a crate of that name")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_that_no_crate_can_have_are_told() {
+        for bad in [
+            "self",
+            "async",
+            "std",
+            "serde-json",
+            "switchboard-plugin",
+            "2fa",
+        ] {
+            assert!(not_a_crate(bad).is_some(), "{bad}");
+        }
+        for good in ["chat", "self-test", "rooms", "serde-chat"] {
+            assert_eq!(not_a_crate(good), None, "{good}");
+        }
+    }
 
     #[test]
     fn paths_are_seen_from_a_folder() {
