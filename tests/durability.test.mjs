@@ -157,9 +157,9 @@ scenario("timers over three hosts, one of them killed: each takes effect once, a
   const redis = await Redis.start(["--appendfsync", "no"]);
   const hosts = await Promise.all([0, 1, 2].map(() => startHost({ plugins: ["ledger"], redisPort: redis.port })));
   const client = await connect(hosts[0], "ann");
-  const [books, each] = [10, 100];
+  const [books, each] = [20, 250];
   for (let book = 0; book < books; book += 1) {
-    const request = { book: `book-${book}`, first: 0, number: each, inMs: 1_500, apartMs: 40 };
+    const request = { book: `book-${book}`, first: 0, number: each, inMs: 3_000, apartMs: 16 };
     await client.must("ledger:schedule", request);
   }
   await client.must("ledger:schedule", { book: "later", first: 0, number: 1, inMs: 40 * 86_400_000 });
@@ -284,6 +284,9 @@ scenario("bounds of the operator: what is beyond them is refused, and deleting g
   }
   assert.equal(refused.code, "STATE_FULL");
   assert.equal(stored, 10);
-  assert.match((await host.request("/metrics")).text, /switchboard_state_full_total\{plugin="ledger"\} 1/);
+  await client.ask("ledger:append", "b", "x".repeat(70_000));
+  const { text } = await host.request("/metrics");
+  assert.match(text, /switchboard_state_full_total\{plugin="ledger"\} 1/);
+  assert.match(text, /switchboard_state_refused_total\{plugin="ledger",outcome="TOO_LARGE"\} 1/);
   assert.match(host.log(), /max_state_entries/);
 });

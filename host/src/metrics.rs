@@ -69,6 +69,8 @@ pub struct Metrics {
     pub conflicts: Family<Plugin, Counter>,
     /// How long after they were due timers were handled, in seconds.
     pub timer_delay: Histogram,
+    /// What state refused to handlers, by plugin and code.
+    pub state_refused: Family<OfPlugin, Counter>,
     /// Events refused because their plugin stores as much as it may.
     pub state_full: Family<Plugin, Counter>,
     /// Lines of plugins' logs that were dropped, being too many.
@@ -143,6 +145,11 @@ impl Default for Metrics {
                 "timer_delay_seconds",
                 "How long after they were due timers were handled",
                 Histogram::new(exponential_buckets(0.001, 4.0, 8))
+            ),
+            state_refused: register!(
+                "state_refused",
+                "Reads and writes of state refused to handlers, by code",
+                Family::default()
             ),
             state_full: register!(
                 "state_full",

@@ -7,12 +7,25 @@ use super::{
 };
 use crate::{
     core::state::{Mark, Retention, Timer},
-    ports::{Entry, Page},
+    metrics::OfPlugin,
+    ports::{Entry, Fault, Page},
 };
 use serde::{Serialize, ser::SerializeMap};
 use serde_json::value::RawValue;
 
 impl GuestState {
+    /// Counts what a capability refused, by its code.
+    fn counted<T>(&self, result: Result<T, Fault>) -> Faulty<T> {
+        result.map_err(|fault| {
+            let label = OfPlugin {
+                plugin: self.about.info.name().as_str().to_owned().into(),
+                outcome: fault.code.into(),
+            };
+            self.about.metrics.state_refused.get_or_create(&label).inc();
+            fault.into()
+        })
+    }
+
     fn call(&self) -> Faulty<&Call> {
         let outside = || fault("NOT_GRANTED", "there is no state outside of an event");
         self.call.as_ref().ok_or_else(outside)
@@ -23,7 +36,7 @@ impl wit::kv::Host for GuestState {
     async fn get(&mut self, partition: String, key: String) -> Faulty<Option<String>> {
         let call = self.call()?;
         let value = call.waits.during(call.state.get(&partition, &key)).await;
-        Ok(value?)
+        self.counted(value)
     }
 
     fn set(
@@ -33,15 +46,15 @@ impl wit::kv::Host for GuestState {
         value: String,
         ttl_ms: Option<u64>,
     ) -> Faulty<()> {
-        Ok(self.call()?.state.set(&partition, &key, value, ttl_ms)?)
+        self.counted(self.call()?.state.set(&partition, &key, value, ttl_ms))
     }
 
     fn delete(&mut self, partition: String, key: String) -> Faulty<()> {
-        Ok(self.call()?.state.delete(&partition, &key)?)
+        self.counted(self.call()?.state.delete(&partition, &key))
     }
 
     fn add(&mut self, partition: String, key: String, delta: i64) -> Faulty<()> {
-        Ok(self.call()?.state.add(&partition, &key, delta)?)
+        self.counted(self.call()?.state.add(&partition, &key, delta))
     }
 
     async fn list(
@@ -54,7 +67,8 @@ impl wit::kv::Host for GuestState {
         let call = self.call()?;
         let after = after.as_deref();
         let entries = call.state.list(&partition, &prefix, after, limit);
-        Ok(call.waits.during(entries).await?)
+        let answer = call.waits.during(entries).await;
+        self.counted(answer)
     }
 }
 
@@ -96,13 +110,14 @@ impl wit::history::Host for GuestState {
     ) -> Faulty<(String, bool)> {
         let call = self.call()?;
         let appended = call.state.append(&partition, entry, key.as_deref());
-        let appended = call.waits.during(appended).await?;
+        let appended = call.waits.during(appended).await;
+        let appended = self.counted(appended)?;
         Ok((appended.id, appended.is_new))
     }
 
     fn retain(&mut self, partition: String, count: Option<u64>, age_ms: Option<u64>) -> Faulty<()> {
         let retention = Retention { count, age_ms };
-        Ok(self.call()?.state.retain(&partition, retention)?)
+        self.counted(self.call()?.state.retain(&partition, retention))
     }
 
     async fn page(
@@ -119,32 +134,37 @@ impl wit::history::Host for GuestState {
         };
         let call = self.call()?;
         let entries = call.state.page(&partition, page, limit);
-        let entries = call.waits.during(entries).await?;
+        let entries = call.waits.during(entries).await;
+        let entries = self.counted(entries)?;
         to_json(&entries.iter().map(Seen).collect::<Vec<_>>())
     }
 
     async fn get(&mut self, partition: String, id: String) -> Faulty<Option<String>> {
         let call = self.call()?;
         let entry = call.state.entry(&partition, &id);
-        let entry = call.waits.during(entry).await?;
+        let entry = call.waits.during(entry).await;
+        let entry = self.counted(entry)?;
         entry.map(|entry| to_json(&Seen(&entry))).transpose()
     }
 
     async fn amend(&mut self, partition: String, id: String, entry: String) -> Faulty<bool> {
         let call = self.call()?;
         let change = call.state.change(&partition, &id, Some(entry));
-        Ok(call.waits.during(change).await?)
+        let answer = call.waits.during(change).await;
+        self.counted(answer)
     }
 
     async fn redact(&mut self, partition: String, id: String) -> Faulty<bool> {
         let call = self.call()?;
         let change = call.state.change(&partition, &id, None);
-        Ok(call.waits.during(change).await?)
+        let answer = call.waits.during(change).await;
+        self.counted(answer)
     }
 
     async fn count(&mut self, partition: String) -> Faulty<u64> {
         let call = self.call()?;
-        Ok(call.waits.during(call.state.count(&partition)).await?)
+        let answer = call.waits.during(call.state.count(&partition)).await;
+        self.counted(answer)
     }
 }
 
@@ -162,11 +182,11 @@ impl wit::timers::Host for GuestState {
             every_ms,
             payload,
         };
-        Ok(self.call()?.state.schedule(&partition, &name, timer)?)
+        self.counted(self.call()?.state.schedule(&partition, &name, timer))
     }
 
     fn cancel(&mut self, partition: String, name: String) -> Faulty<()> {
-        Ok(self.call()?.state.cancel(&partition, &name)?)
+        self.counted(self.call()?.state.cancel(&partition, &name))
     }
 
     async fn get(&mut self, partition: String, name: String) -> Faulty<Option<String>> {
@@ -177,10 +197,8 @@ impl wit::timers::Host for GuestState {
             payload: Option<&'a RawValue>,
         }
         let call = self.call()?;
-        let timer = call
-            .waits
-            .during(call.state.timer(&partition, &name))
-            .await?;
+        let timer = call.waits.during(call.state.timer(&partition, &name)).await;
+        let timer = self.counted(timer)?;
         let shown = timer.map(|timer| {
             to_json(&Shown {
                 due: timer.due_ms,
