@@ -143,3 +143,40 @@ async fn what_expired_is_removed_and_a_partition_ends_with_its_last_entry() {
     set(&store, "k2", 62_000, None).await;
     assert_eq!(rows(&store), (2, 1, 2));
 }
+
+#[tokio::test]
+async fn what_was_not_sent_is_found_when_it_is_opened_again_and_what_was_is_not() {
+    let directory = Directory::new();
+    let plugin = plugin();
+    let partition = PartitionOf {
+        plugin: &plugin,
+        name: "a",
+    };
+    let store = EmbeddedStore::open(&directory.0).unwrap();
+    let mut places = Vec::new();
+    for text in ["1", "2", "3"] {
+        let commit = Commit {
+            partition,
+            at_ms: 1,
+            seen: &[],
+            writes: &BTreeMap::from([("kx".to_owned(), Write::Add(1))]),
+            history: &HistoryWrites::default(),
+            outgoing: Some(text),
+        };
+        places.push(store.commit(commit).await.unwrap().place);
+    }
+    store.sent(partition, places[1]);
+    store.close().await;
+    close(store).await;
+    let store = EmbeddedStore::open(&directory.0).unwrap();
+    let unsent = store.unsent().await.unwrap();
+    let texts: Vec<&str> = unsent.iter().map(|one| one.outgoing.as_str()).collect();
+    assert_eq!(texts, ["1", "3"]);
+    for one in &unsent {
+        store.sent(partition, one.place);
+    }
+    store.close().await;
+    close(store).await;
+    let store = EmbeddedStore::open(&directory.0).unwrap();
+    assert_eq!(store.unsent().await.unwrap(), []);
+}

@@ -54,7 +54,8 @@ impl Inner {
         let mut known = redis::cmd("SADD");
         known.arg(self.key("nodes")).arg(&self.node);
         let is_new = bool::from_redis_value(self.link.run(&known).await?)?;
-        let registered: Vec<String> = self.registered.iter().map(|one| one.clone()).collect();
+        let mut registered: Vec<String> = self.registered.iter().map(|one| one.clone()).collect();
+        registered.extend(self.retiring.lock().iter().cloned());
         if is_new && !registered.is_empty() {
             // Others have taken this host for dead, or Redis has lost what it knew.
             let mut again = redis::cmd("SADD");
