@@ -355,7 +355,7 @@ impl StateBounds {
     }
 }
 
-/// Why nothing was committed.
+/// Why it is not known that something was committed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CommitError {
     /// Something that was read has changed.
@@ -364,7 +364,7 @@ pub enum CommitError {
     /// An addition to what is not a whole number, or beyond 64 bits.
     #[error("{0}")]
     Invalid(String),
-    /// The store is out of reach.
+    /// The store is out of reach. Its answer may have been lost, so it may have been committed.
     #[error("the store is out of reach: {0}")]
     Unavailable(String),
 }

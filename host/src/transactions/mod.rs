@@ -277,8 +277,8 @@ impl Transactions {
     /// nothing was staged, which costs nothing. A transaction is committed once.
     ///
     /// # Errors
-    /// See [`CommitError`]. Nothing has been committed then. After `Conflict`, go on with
-    /// [`again`](Self::again).
+    /// See [`CommitError`]. Nothing has been committed then, except perhaps after `Unavailable`, where
+    /// the store's answer was lost. After `Conflict`, go on with [`again`](Self::again).
     pub async fn commit(
         &self,
         transaction: &Transaction,
