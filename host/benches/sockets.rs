@@ -22,10 +22,12 @@ use socketioxide::{
     SocketIo,
     extract::{AckSender, Data, SocketRef},
 };
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 use switchboard::{app::App, auth::TokenMinter};
 
 const ROUNDS: usize = 3;
+
+const CLIENTS: usize = 200;
 
 fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -36,18 +38,23 @@ fn main() {
         let folder = Folder::with(&["load"]);
         let config = setting::config(&folder);
         let minter = TokenMinter::from_config(&config.auth).unwrap();
-        let token = minter
-            .mint("bench", "student", Duration::from_secs(3_600), Map::new())
-            .unwrap();
+        // Each client is somebody else, as it is where this is for.
+        let auth: Arc<[String]> = (0..CLIENTS)
+            .map(|number| {
+                let (user, hour) = (format!("user-{number}"), Duration::from_secs(3_600));
+                let token = minter.mint(&user, "student", hour, Map::new()).unwrap();
+                format!(r#"{{"token":"{token}"}}"#)
+            })
+            .collect();
         let app = App::start(config, axum::Router::new()).await.unwrap();
         let native = native().await;
         println!("acknowledged echoes over WebSockets; server and clients share the machine");
         println!("on {}", setting::machine());
-        for (clients, window) in [(50, 16), (200, 1)] {
+        for (clients, window) in [(50, 16), (CLIENTS, 1)] {
             println!("\n{clients} clients, {window} under way each");
-            let load = |address: SocketAddr, auth: String| Load {
+            let load = |address: SocketAddr, auth: &Arc<[String]>| Load {
                 address,
-                auth,
+                auth: auth.clone(),
                 event: "load:echo",
                 payload: format!(r#"{{"text":"{}"}}"#, "x".repeat(180)),
                 clients,
@@ -56,10 +63,8 @@ fn main() {
             };
             let mut ratios = Vec::new();
             for _ in 0..ROUNDS {
-                let baseline = load(native, String::new()).run().await;
-                let host = load(app.address, format!(r#"{{"token":"{token}"}}"#))
-                    .run()
-                    .await;
+                let baseline = load(native, &Arc::default()).run().await;
+                let host = load(app.address, &auth).run().await;
                 print("native socketioxide", &baseline);
                 print("host and plugin    ", &host);
                 ratios.push(host.per_second / baseline.per_second);

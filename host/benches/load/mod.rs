@@ -17,8 +17,9 @@ use tokio_tungstenite::tungstenite::Message;
 pub(crate) struct Load {
     /// Where the server listens.
     pub address: SocketAddr,
-    /// The JSON of the CONNECT packet, such as `{"token":"…"}`.
-    pub auth: String,
+    /// The JSON of the CONNECT packet of each client, such as `{"token":"…"}`; none for those that
+    /// there is none for.
+    pub auth: Arc<[String]>,
     /// The event that is echoed.
     pub event: &'static str,
     /// Its one argument, JSON.
@@ -46,10 +47,10 @@ impl Load {
         let stop = Arc::new(AtomicBool::new(false));
         let count = Arc::new(AtomicU64::new(0));
         let clients: Vec<_> = (0..self.clients)
-            .map(|_| {
+            .map(|number| {
                 let (load, warm, stop, count) =
                     (self.clone(), warm.clone(), stop.clone(), count.clone());
-                tokio::spawn(async move { load.client(&warm, &stop, &count).await })
+                tokio::spawn(async move { load.client(number, &warm, &stop, &count).await })
             })
             .collect();
         tokio::time::sleep(Duration::from_millis(700)).await;
@@ -67,18 +68,25 @@ impl Load {
         Measured { per_second, micros }
     }
 
-    async fn client(&self, warm: &AtomicBool, stop: &AtomicBool, count: &AtomicU64) -> Vec<u64> {
+    async fn client(
+        &self,
+        number: usize,
+        warm: &AtomicBool,
+        stop: &AtomicBool,
+        count: &AtomicU64,
+    ) -> Vec<u64> {
         let url = format!("ws://{}/socket.io/?EIO=4&transport=websocket", self.address);
         let (mut socket, _) = tokio_tungstenite::connect_async(url)
             .await
             .expect("connects");
+        let auth = self.auth.get(number).map_or("", String::as_str);
         socket
             .next()
             .await
             .expect("open packet")
             .expect("open packet");
         socket
-            .send(Message::text(format!("40{}", self.auth)))
+            .send(Message::text(format!("40{auth}")))
             .await
             .expect("CONNECT is sent");
         loop {

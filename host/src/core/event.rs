@@ -4,7 +4,18 @@ use super::names::{ConnectionId, EventName, Namespace, RoomName, UserId};
 use bytes::Bytes;
 use serde_json::{Map, Value};
 use std::sync::Arc;
-use uuid::Uuid;
+use uuid::{ContextV7, Timestamp, Uuid, timestamp::context::ThreadLocalContext};
+
+/// Returns an id that nothing has had, in the order of time; ids that two threads make within the same
+/// millisecond are in no order.
+#[must_use]
+pub fn fresh_id() -> Uuid {
+    // The library's own is one for all threads, which would wait for each other at every event.
+    thread_local! {
+        static CONTEXT: ContextV7 = const { ContextV7::new() };
+    }
+    Uuid::new_v7(Timestamp::now(ThreadLocalContext::new(&CONTEXT)))
+}
 
 /// Who a connection belongs to, as its token said when it was last accepted.
 #[derive(Debug, Clone, PartialEq)]

@@ -10,6 +10,7 @@
 //! | [`payload`] | checks of the JSON that crosses the edge: arguments and binary placeholders |
 //! | [`rate`] | token buckets |
 //! | [`secret`] | texts that must not be shown |
+//! | [`shards`] | what is divided among threads |
 //! | [`manifest`] | what a plugin says of itself |
 //! | [`state`] | what a partition of stored state holds, and its texts |
 
@@ -21,4 +22,5 @@ pub mod names;
 pub mod payload;
 pub mod rate;
 pub mod secret;
+pub mod shards;
 pub mod state;

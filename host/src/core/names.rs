@@ -240,6 +240,12 @@ impl ConnectionId {
     }
 }
 
+impl From<ConnectionId> for Uuid {
+    fn from(id: ConnectionId) -> Self {
+        id.0
+    }
+}
+
 impl fmt::Display for ConnectionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.hyphenated().fmt(f)

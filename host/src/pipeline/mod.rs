@@ -34,7 +34,7 @@ use crate::{
     connections::{Connection, Connections, Item, Message, Pushed},
     core::{
         code::{Code, Failure},
-        event::{Event, Identity, Notice, Peer, Trigger},
+        event::{Event, Identity, Notice, Peer, Trigger, fresh_id},
         names::{EventName, Namespace, PluginName, RoomName},
     },
     ports::{Acknowledge, Authenticator, CloseReason},
@@ -52,7 +52,6 @@ use std::{
 };
 use tokio::runtime::Handle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use uuid::Uuid;
 
 /// Everything that an event meets on its way.
 pub struct Pipeline {
@@ -244,7 +243,7 @@ impl Pipeline {
                 };
                 let source = event.source;
                 let handled = Arc::new(Event {
-                    id: Uuid::now_v7(),
+                    id: fresh_id(),
                     at_ms: now_ms(),
                     namespace: Namespace::root(),
                     peer: None,
@@ -338,7 +337,7 @@ impl Pipeline {
             return;
         }
         let event = Arc::new(Event {
-            id: Uuid::now_v7(),
+            id: fresh_id(),
             at_ms: message.at_ms,
             namespace: connection.namespace.clone(),
             peer: Some(Peer {
@@ -384,7 +383,7 @@ impl Pipeline {
                 continue;
             }
             let event = Arc::new(Event {
-                id: Uuid::now_v7(),
+                id: fresh_id(),
                 at_ms: now_ms(),
                 namespace: connection.namespace.clone(),
                 peer: Some(Peer {

@@ -7,7 +7,7 @@
 use super::Pipeline;
 use crate::{
     core::{
-        event::{Event, Notice, TIMER_NOTICE, Trigger},
+        event::{Event, Notice, TIMER_NOTICE, Trigger, fresh_id},
         names::PluginName,
     },
     ports::{DueTimer, DueTimers, Fault},
@@ -19,7 +19,6 @@ use std::{
     time::Duration,
 };
 use tokio::sync::Semaphore;
-use uuid::Uuid;
 
 /// How long nobody else gets a timer that is being handled, in milliseconds.
 const CLAIM_MS: u64 = 5_000;
@@ -113,7 +112,7 @@ impl Pipeline {
         let info = plugin.info();
         let now_ms = super::now_ms();
         let event = Arc::new(Event {
-            id: Uuid::now_v7(),
+            id: fresh_id(),
             at_ms: now_ms,
             namespace: info.namespace.clone(),
             peer: None,
@@ -139,7 +138,7 @@ impl Pipeline {
                 failures.lock().remove(&place);
                 let late_ms = now_ms.saturating_sub(due.timer.due_ms);
                 let metrics = &self.executor.metrics;
-                metrics.timer_delay.observe(late_ms as f64 / 1_000.0);
+                metrics.timer_delay.observe(Duration::from_millis(late_ms));
                 let caused = self.carry_out(called.steps, called.done, info, &event);
                 let caused = caused.await;
                 self.deliver(caused, None, 1);

@@ -7,16 +7,16 @@ use super::{
     deadline::in_time,
     engine::LongCalls,
     guest::{self, About, Call, Guest, GuestState, Texts, Waits},
+    kept::Kept,
     quarantine::{Change, Quarantine},
 };
 use crate::{
     core::event::Event,
-    metrics::{self, OfPlugin},
+    metrics::{self, Count, Durations, OfPlugin},
     ports::{CallError, Plugin, PluginInfo, StateAccess, Verdict},
 };
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
-use prometheus_client::metrics::{counter::Counter, histogram::Histogram};
 use std::{
     sync::{
         Arc,
@@ -84,11 +84,7 @@ struct Mould {
 }
 
 impl Mould {
-    async fn instance(&self, slot: Slot) -> Result<Guest, CallError> {
-        let permit = match slot {
-            Slot::Kept(guest) => return Ok(guest),
-            Slot::Fresh(permit) => permit,
-        };
+    async fn instance(&self, permit: OwnedSemaphorePermit) -> Result<Guest, CallError> {
         let mut store = guest::store(&self.engine, &self.about);
         let plugin = self
             .pre
@@ -109,14 +105,23 @@ enum Slot {
     /// It was kept.
     Kept(Guest),
     /// It is to be made.
-    Fresh(OwnedSemaphorePermit),
+    Fresh(Arc<Mould>, OwnedSemaphorePermit),
+}
+
+impl Slot {
+    async fn instance(self) -> Result<Guest, CallError> {
+        match self {
+            Self::Kept(guest) => Ok(guest),
+            Self::Fresh(mould, permit) => mould.instance(permit).await,
+        }
+    }
 }
 
 /// Counters of one generation, looked up once.
 struct Counters {
-    ok: Counter,
-    failure: Counter,
-    seconds: Histogram,
+    ok: Count,
+    failure: Count,
+    durations: Durations,
 }
 
 /// See the module's page.
@@ -128,7 +133,7 @@ pub struct Generation {
     /// Calls of this plugin at once, so that a slow one does not take every instance.
     calls: Semaphore,
     budget: Budget,
-    kept: Mutex<Vec<Guest>>,
+    kept: Kept<Guest>,
     quarantine: Mutex<Quarantine>,
     /// Whether the quarantine need not be asked.
     serving: AtomicBool,
@@ -158,7 +163,7 @@ impl Generation {
         let counters = Counters {
             ok: outcome("ok"),
             failure: outcome("failure"),
-            seconds: about.metrics.call_seconds.get_or_create(&label).clone(),
+            durations: about.metrics.call_seconds.get_or_create(&label).clone(),
         };
         about.metrics.quarantined.get_or_create(&label).set(0);
         Self {
@@ -172,7 +177,7 @@ impl Generation {
             long,
             calls: Semaphore::new(usage.calls),
             budget,
-            kept: Mutex::default(),
+            kept: Kept::new(usage.kept),
             quarantine: Mutex::new(quarantine),
             serving: AtomicBool::new(true),
             counters,
@@ -182,12 +187,12 @@ impl Generation {
     /// Returns an instance that was kept, or the right to make one, after a wait where there are as
     /// many as there may be.
     async fn slot(&self) -> Result<Slot, CallError> {
-        if let Some(guest) = self.kept.lock().pop() {
+        if let Some(guest) = self.kept.take() {
             return Ok(Slot::Kept(guest));
         }
         let permit = self.budget.fresh.clone().acquire_owned().await;
         let permit = permit.map_err(|error| CallError::Unavailable(error.to_string()))?;
-        Ok(Slot::Fresh(permit))
+        Ok(Slot::Fresh(self.mould.clone(), permit))
     }
 
     /// Keeps an instance for another event, unless it has been used enough or there is no place.
@@ -207,10 +212,7 @@ impl Generation {
             };
             guest.permit = place;
         }
-        let mut kept = self.kept.lock();
-        if kept.len() < self.usage.kept {
-            kept.push(guest);
-        }
+        self.kept.put_back(guest);
     }
 
     /// Refuses an event while the plugin is given none at all.
@@ -239,7 +241,6 @@ impl Generation {
         start: Instant,
     ) -> Result<Verdict, CallError> {
         let waits = Arc::new(Waits::default());
-        let mould = self.mould.clone();
         let call = Call {
             event: event.clone(),
             state: state.clone(),
@@ -248,13 +249,13 @@ impl Generation {
         // An instance that is not put back, for a trap, a timeout or because the whole call was
         // cancelled, is dropped here with its store.
         let call = Box::pin(async move {
-            let mut guest = mould.instance(slot).await?;
+            let mut guest = slot.instance().await?;
             let event = call.event.clone();
             let data = guest.store.data_mut();
             data.log_lines = 0;
             data.call = Some(call);
             guest.store.set_epoch_deadline(1);
-            let texts = Texts::of(&event, &mould.about.info);
+            let texts = Texts::of(&event, &guest.store.data().about.info);
             let result = guest
                 .plugin
                 .switchboard_plugin_guest()
@@ -353,7 +354,7 @@ impl Plugin for Generation {
             }
             let result = self.run(event, state, slot, start).await;
             let end = Instant::now();
-            self.counters.seconds.observe((end - start).as_secs_f64());
+            self.counters.durations.observe(end - start);
             match &result {
                 Ok(Ok(_)) => {
                     self.counters.ok.inc();

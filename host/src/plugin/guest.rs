@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::{future::Future, sync::Arc, task::Poll, time::Duration};
 use tokio::sync::OwnedSemaphorePermit;
+use uuid::Uuid;
 use wasmtime::{ResourceLimiter, Store, component::ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
@@ -172,11 +173,11 @@ impl Texts {
     /// Returns these parts of an event that goes to a plugin.
     pub(super) fn of(event: &Event, plugin: &PluginInfo) -> Self {
         Self {
-            id: event.id.to_string(),
+            id: text_of(event.id),
             connection: event
                 .peer
                 .as_ref()
-                .map(|peer| peer.connection.to_string())
+                .map(|peer| text_of(peer.connection.into()))
                 .unwrap_or_default(),
             notice: match &event.trigger {
                 Trigger::Notice(notice) => notice_data(notice, plugin).to_string(),
@@ -218,6 +219,13 @@ impl Texts {
             wants_ack: event.wants_ack,
         }
     }
+}
+
+/// Returns what `to_string` does, without the machinery of formatting: two are in each event.
+fn text_of(id: Uuid) -> String {
+    id.hyphenated()
+        .encode_lower(&mut Uuid::encode_buffer())
+        .to_owned()
 }
 
 fn notice_data(notice: &Notice, plugin: &PluginInfo) -> Value {

@@ -6,6 +6,7 @@
 //! | [`generation`] | hands events to instances, and keeps some of them warm |
 //! | [`deadline`] | how long a call may take, and where it goes on when it takes long |
 //! | [`guest`] | one instance, what it may use, and the contract's types |
+//! | [`kept`] | instances that are kept for the next event |
 //! | [`capabilities`] | what plugins import |
 //! | [`state`] | the same, of stored state |
 //! | [`quarantine`] | plugins that fail again and again are given no events |
@@ -22,6 +23,7 @@ mod deadline;
 mod engine;
 mod generation;
 mod guest;
+mod kept;
 pub mod loader;
 pub mod quarantine;
 mod registry;

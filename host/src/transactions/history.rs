@@ -5,14 +5,16 @@ use super::{
     transaction::Transaction,
 };
 use crate::{
-    core::state::{
-        EXTENT, Extent, Mark, RECORDS, Record, Retention, id_name, once_name, position_of,
-        record_name,
+    core::{
+        event::fresh_id,
+        state::{
+            EXTENT, Extent, Mark, RECORDS, Record, Retention, id_name, once_name, position_of,
+            record_name,
+        },
     },
     ports::{Appended, Entry, Fault, HistoryAccess, Page, Range, Write},
 };
 use futures_util::future::BoxFuture;
-use uuid::Uuid;
 
 /// Bytes of what a record holds besides the plugin's own.
 const RECORD_BYTES: usize = 64;
@@ -149,7 +151,7 @@ impl HistoryAccess for Transaction {
                     return Ok(Appended { id, is_new: false });
                 }
             }
-            let id = Uuid::now_v7().to_string();
+            let id = fresh_id().to_string();
             let bytes = entry.len() + key.map_or(0, str::len) * 2 + RECORD_BYTES;
             let record = Record::untimed(&id, Mark::Original, key.unwrap_or_default(), &entry);
             let mut work = self.work_on(partition, bytes)?;

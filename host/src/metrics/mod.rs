@@ -1,19 +1,21 @@
 //! What the host counts, for `/metrics` in Prometheus' text format. Names begin with `switchboard_`.
 
+mod sharded;
+
+pub use self::sharded::{Durations, Number};
+
 use crate::core::code::Code;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
-    metrics::{
-        counter::Counter,
-        family::Family,
-        gauge::Gauge,
-        histogram::{Histogram, exponential_buckets},
-    },
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 type Text = Cow<'static, str>;
+
+/// A counter of what happens with every event.
+pub type Count = Counter<u64, Number>;
 
 /// The label of a family with one dimension.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -50,17 +52,17 @@ pub struct Metrics {
     /// Connections ended, by reason.
     pub disconnects: Family<Of, Counter>,
     /// Clients' and backends' events handled, by `ok` or the code of the failure.
-    events: Family<Of, Counter>,
+    events: Family<Of, Count>,
     /// That of those that went well, which nearly all do.
-    events_ok: Counter,
+    events_ok: Count,
     /// Frames queued for clients.
-    pub frames: Counter,
+    pub frames: Count,
     /// Frames that were not queued, by reason.
     pub frames_lost: Family<Of, Counter>,
     /// Calls of plugins.
-    pub calls: Family<OfPlugin, Counter>,
+    pub calls: Family<OfPlugin, Count>,
     /// How long calls took, in seconds.
-    pub call_seconds: Family<Plugin, Histogram>,
+    pub call_seconds: Family<Plugin, Durations>,
     /// Attempts to load a plugin.
     pub loads: Family<OfPlugin, Counter>,
     /// Whether a plugin is quarantined now.
@@ -68,7 +70,7 @@ pub struct Metrics {
     /// Handlers run again because what they had read had changed.
     pub conflicts: Family<Plugin, Counter>,
     /// How long after they were due timers were handled, in seconds.
-    pub timer_delay: Histogram,
+    pub timer_delay: Durations,
     /// What state refused to handlers, by plugin and code.
     pub state_refused: Family<OfPlugin, Counter>,
     /// Events refused because their plugin stores as much as it may.
@@ -90,7 +92,7 @@ impl Default for Metrics {
         let events = register!(
             "events",
             "Events handled, by ok or the failure's code",
-            Family::<Of, Counter>::default()
+            Family::<Of, Count>::default()
         );
         let ok = Of { kind: "ok".into() };
         let events_ok = events.get_or_create(&ok).clone();
@@ -108,7 +110,7 @@ impl Default for Metrics {
                 "Connections ended, by reason",
                 Family::default()
             ),
-            frames: register!("frames", "Frames queued for clients", Counter::default()),
+            frames: register!("frames", "Frames queued for clients", Count::default()),
             frames_lost: register!(
                 "frames_lost",
                 "Frames not queued, by reason",
@@ -122,8 +124,8 @@ impl Default for Metrics {
             call_seconds: register!(
                 "plugin_call_seconds",
                 "How long calls of plugins took",
-                Family::<Plugin, Histogram>::new_with_constructor(|| {
-                    Histogram::new(exponential_buckets(0.000_002, 4.0, 11))
+                Family::<Plugin, Durations>::new_with_constructor(|| {
+                    Durations::from_shortest(Duration::from_micros(2))
                 })
             ),
             loads: register!(
@@ -144,7 +146,7 @@ impl Default for Metrics {
             timer_delay: register!(
                 "timer_delay_seconds",
                 "How long after they were due timers were handled",
-                Histogram::new(exponential_buckets(0.001, 4.0, 8))
+                Durations::from_shortest(Duration::from_millis(1))
             ),
             state_refused: register!(
                 "state_refused",
