@@ -5,7 +5,7 @@ mod state;
 
 pub use self::state::{
     Appended, Commit, CommitError, Committed, DueTimer, DueTimers, Entry, Fault, Growth,
-    HistoryAccess, HistoryWrites, KvAccess, Page, PartitionOf, Range, Seen, StateAccess,
+    HistoryAccess, HistoryWrites, KvAccess, Owner, Page, PartitionOf, Range, Seen, StateAccess,
     StateBounds, StateStore, StateVersions, Stored, TimersAccess, Unsent, Version, Versioned,
     Visitor, Write,
 };

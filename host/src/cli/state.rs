@@ -275,6 +275,7 @@ async fn commit(
         writes,
         history: &HistoryWrites::default(),
         outgoing: None,
+        owner: None,
     };
     store.commit(commit).await?;
     Ok(())

@@ -4,7 +4,7 @@ use crate::core::{
     names::PluginName,
     state::{Mark, Retention, Timer},
 };
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, ready};
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::Bound,
@@ -299,7 +299,12 @@ pub struct Commit<'a> {
     pub history: &'a HistoryWrites,
     /// What is to be sent once this is committed; kept until [`StateStore::sent`].
     pub outgoing: Option<&'a str>,
+    /// Who has reserved the partition; others' commits wait as long as somebody has.
+    pub owner: Option<Owner>,
 }
+
+/// Somebody for whom a partition is reserved: a number that nobody else has.
+pub type Owner = u64;
 
 /// Where a commit stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -444,6 +449,20 @@ pub trait StateStore: StateVersions {
 
     /// Commits all of it or nothing, in one step.
     fn commit<'a>(&'a self, commit: Commit<'a>) -> BoxFuture<'a, Result<Committed, CommitError>>;
+
+    /// Reserves a partition for one who commits, for some seconds, or until he has committed. Returns
+    /// false when it is somebody else's. A store of one process has nothing to do: there it is enough
+    /// that the process itself keeps order.
+    fn reserve<'a>(
+        &'a self,
+        _partition: PartitionOf<'a>,
+        _owner: Owner,
+    ) -> BoxFuture<'a, Result<bool, Fault>> {
+        Box::pin(ready(Ok(true)))
+    }
+
+    /// Gives up a partition that was reserved. Never waits.
+    fn give_up(&self, _partition: PartitionOf<'_>, _owner: Owner) {}
 
     /// Tells whether what is committed is there when the host has ended, so that what was to be sent
     /// has to be committed too.

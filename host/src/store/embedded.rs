@@ -93,7 +93,7 @@ pub struct EmbeddedStore {
     notes: Arc<Mutex<Notes>>,
     timers: Arc<TimerIndex>,
     /// What was found unsent when the file was opened.
-    unsent: Mutex<Vec<Unsent>>,
+    unsent: Arc<Mutex<Vec<Unsent>>>,
 }
 
 /// What is written along with the next commits.
@@ -133,6 +133,7 @@ impl OwnedCommit {
             writes: &self.writes,
             history: &self.history,
             outgoing: self.outgoing.as_deref(),
+            owner: None,
         }
     }
 }
@@ -162,13 +163,16 @@ impl EmbeddedStore {
         let (jobs, waiting) = mpsc::channel(WAITING);
         let notes: Arc<Mutex<Notes>> = Arc::default();
         let timers = Arc::new(found.timers);
+        let unsent = Arc::new(Mutex::new(found.unsent));
         let mut writer = Writer {
             file: file.clone(),
             database: database.clone(),
             durability,
             notes: notes.clone(),
             timers: timers.clone(),
+            unsent: unsent.clone(),
             next_place,
+            doubtful: None,
         };
         std::thread::Builder::new()
             .name("state writer".to_owned())
@@ -180,7 +184,7 @@ impl EmbeddedStore {
             versions: found.versions,
             notes,
             timers,
-            unsent: Mutex::new(found.unsent),
+            unsent,
         })
     }
 

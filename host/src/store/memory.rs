@@ -462,6 +462,7 @@ mod tests {
             writes: &writes,
             history: &HistoryWrites::default(),
             outgoing: None,
+            owner: None,
         };
         store.commit(commit).await.unwrap();
     }
@@ -530,6 +531,7 @@ mod tests {
                 writes: &BTreeMap::from([("x".to_owned(), write)]),
                 history: &HistoryWrites::default(),
                 outgoing: None,
+                owner: None,
             };
             let done = store.commit(commit).await;
             assert_eq!(done.is_ok(), seen.is_empty());

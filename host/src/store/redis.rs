@@ -24,6 +24,7 @@
 
 mod link;
 mod outbox;
+mod reservations;
 mod scan;
 #[cfg(test)]
 pub(crate) mod server;
@@ -39,8 +40,8 @@ use crate::{
         state::{TIMER, Timer},
     },
     ports::{
-        Commit, CommitError, Committed, DueTimer, DueTimers, Fault, Growth, PartitionOf, Range,
-        Seen, StateStore, StateVersions, Unsent, Version, Versioned, Visitor, Write,
+        Commit, CommitError, Committed, DueTimer, DueTimers, Fault, Growth, Owner, PartitionOf,
+        Range, Seen, StateStore, StateVersions, Unsent, Version, Versioned, Visitor, Write,
     },
 };
 use dashmap::{DashMap, DashSet};
@@ -74,6 +75,7 @@ struct Scripts {
     partitions: Script,
     looked: Script,
     postpone: Script,
+    reserve: Script,
 }
 
 /// State in Redis.
@@ -120,6 +122,7 @@ impl RedisStore {
                 partitions: Script::new(include_str!("redis/partitions.lua")),
                 looked: Script::new(include_str!("redis/looked.lua")),
                 postpone: Script::new(include_str!("redis/postpone.lua")),
+                reserve: Script::new(include_str!("redis/reserve.lua")),
             },
             prefix: config.prefix.clone(),
             timeout: config.timeout,
@@ -286,7 +289,9 @@ impl Inner {
         let mut keys: Vec<String> = keys.into();
         keys.push(self.outgoing_key(&base));
         keys.push(format!("{base}:x"));
+        keys.push(format!("{base}:l"));
         let mut arguments = arguments_of(&commit, late_ms);
+        let patience = Instant::now() + reservations::PATIENCE;
         loop {
             let answer = self.link.script(
                 &self.scripts.commit,
@@ -315,6 +320,11 @@ impl Inner {
                 }
                 Err(error) => return Err(unavailable(error)),
             };
+            if answer.first().is_some_and(|word| word == "reserved") && Instant::now() < patience {
+                reservations::pause().await;
+                arguments = retimed(arguments, self.late_ms());
+                continue;
+            }
             let mut parts = answer.iter().map(String::as_str);
             let outcome = match (parts.next(), parts.next()) {
                 (Some("ok"), Some(place)) => {
@@ -327,6 +337,9 @@ impl Inner {
                     Ok(Committed { place, growth })
                 }
                 (Some("conflict"), _) => Err(CommitError::Conflict),
+                (Some("reserved"), _) => Err(CommitError::Unavailable(
+                    "other hosts keep the partition for themselves".to_owned(),
+                )),
                 (Some("invalid"), Some(why)) => Err(CommitError::Invalid(why.to_owned())),
                 (Some("late"), _) => Err(CommitError::Unavailable(
                     "Redis took too long to answer".to_owned(),
@@ -373,6 +386,14 @@ impl Inner {
     }
 }
 
+/// Gives a commit that has not been decided upon more time.
+fn retimed(mut arguments: Vec<String>, late_ms: i64) -> Vec<String> {
+    if let Some(late) = arguments.get_mut(1) {
+        *late = late_ms.to_string();
+    }
+    arguments
+}
+
 /// Says that a commit has been tried before.
 fn mark_as_tried(arguments: &mut [String]) {
     if let Some(tried) = arguments.get_mut(2) {
@@ -388,6 +409,9 @@ fn arguments_of(commit: &Commit<'_>, late_ms: i64) -> Vec<String> {
         commit.at_ms.to_string(),
         rand::random::<u64>().to_string(),
         commit.outgoing.unwrap_or_default().to_owned(),
+        commit
+            .owner
+            .map_or_else(String::new, |owner| owner.to_string()),
         commit.seen.len().to_string(),
     ];
     for seen in commit.seen {
@@ -458,6 +482,21 @@ impl StateStore for RedisStore {
 
     fn commit<'a>(&'a self, commit: Commit<'a>) -> BoxFuture<'a, Result<Committed, CommitError>> {
         Box::pin(self.0.commit(commit))
+    }
+
+    fn reserve<'a>(
+        &'a self,
+        partition: PartitionOf<'a>,
+        owner: Owner,
+    ) -> BoxFuture<'a, Result<bool, Fault>> {
+        Box::pin(async move {
+            let reserved = self.0.reserve(partition, owner).await;
+            reserved.map_err(|error| out_of_reach(&error))
+        })
+    }
+
+    fn give_up(&self, partition: PartitionOf<'_>, owner: Owner) {
+        self.0.give_up(partition, owner);
     }
 
     fn outlives_the_host(&self) -> bool {

@@ -53,6 +53,12 @@ impl TimerIndex {
         self.put(partition.plugin, place, text.and_then(Timer::due_of));
     }
 
+    /// Takes over what another index knows, and forgets what this one did: also who has taken what,
+    /// whose commit finds out.
+    pub(super) fn replace_by(&self, other: Self) {
+        *self.0.lock() = other.0.into_inner();
+    }
+
     fn put(&self, plugin: &PluginName, place: Place, look: Option<u64>) {
         let mut plugins = self.0.lock();
         let timers = plugins.entry(plugin.clone()).or_default();

@@ -212,6 +212,7 @@ impl<'a> Import<'a> {
             writes: &writes,
             history: &HistoryWrites::default(),
             outgoing: None,
+            owner: None,
         };
         self.store.commit(commit).await?;
         Ok(())

@@ -1,6 +1,7 @@
 //! Queues by key, for handlers that are run again.
 
-use crate::core::names::PluginName;
+use super::reservation::Losses;
+use crate::{core::names::PluginName, ports::PartitionOf};
 use dashmap::DashMap;
 use std::{
     collections::{BTreeSet, HashMap},
@@ -16,6 +17,15 @@ use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 pub(super) struct PartitionName {
     pub(super) plugin: PluginName,
     pub(super) name: String,
+}
+
+impl PartitionName {
+    pub(super) fn borrow(&self) -> PartitionOf<'_> {
+        PartitionOf {
+            plugin: &self.plugin,
+            name: &self.name,
+        }
+    }
 }
 
 /// What is locked in a partition; declared in the order in which they are locked.
@@ -75,6 +85,7 @@ impl Drop for Place {
 pub struct Held {
     partition: Option<PartitionName>,
     places: Vec<Place>,
+    pub(super) losses: Losses,
 }
 
 impl Held {
@@ -111,6 +122,7 @@ impl Locks {
         let mut held = Held {
             partition: Some(partition.clone()),
             places: Vec::with_capacity(what.len()),
+            losses: Losses::default(),
         };
         for what in what {
             held.places.push(self.wait(partition, what).await);

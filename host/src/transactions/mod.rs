@@ -5,7 +5,8 @@
 //! |---|---|---|
 //! | first | optimistic, holds nothing | what was read has changed, or others queue for it |
 //! | second | after its turn on the keys that the first one read | somebody wrote them without reading, or it read others |
-//! | third | the only one of this host to commit in its partition | never, unless a commit was under way already, or another host commits |
+//! | third and later | the only one of this host to commit in its partition | never, unless a commit was under way already, or another host commits |
+//! | tenth and later | the only one of all hosts | only when it takes longer than the store reserves a partition |
 //!
 //! So writers of one key go one after the other instead of undoing each other's work, those of
 //! different keys do not wait at all, and nobody is starved. All waiting is done between runs and at
@@ -14,12 +15,14 @@
 //!
 //! These queues are for speed; what makes a commit safe are the versions that the store checks. They
 //! reach as far as this process. Hosts that share a store go one after the other each within itself,
-//! and try against each other: whoever commits first wins, and the others run again.
+//! and try against each other: whoever commits first wins, and the others run again. Who has lost that
+//! way again and again reserves the partition in the store, and others' commits wait.
 
 mod bounds;
 mod history;
 mod locks;
 mod order;
+mod reservation;
 mod sent;
 mod timers;
 mod transaction;
@@ -243,6 +246,7 @@ impl Transactions {
             writes: &BTreeMap::from([firing.removal(transaction.at_ms)]),
             history: &HistoryWrites::default(),
             outgoing: None,
+            owner: None,
         };
         if let Err(error) = self.store.commit(commit).await {
             tracing::debug!(%error, plugin = %transaction.plugin, timer = firing.name, "a handled timer was not taken away");
@@ -340,6 +344,7 @@ impl Transactions {
             writes: &staged.writes,
             history: &staged.history,
             outgoing,
+            owner: transaction.owner(),
         };
         let ticket = self.order.begin(&name);
         let committed = self.store.commit(commit).await?;
@@ -367,8 +372,9 @@ impl Transactions {
             Some(partition) => {
                 let name = failed.partition_name(&partition);
                 if held.is_of(&name) {
-                    let held = self.locks.add_commits(held).await;
-                    (Standing::Alone(partition), held)
+                    let mut held = self.locks.add_commits(held).await;
+                    let owner = held.losses.count(self, &name).await;
+                    (Standing::Alone(partition, owner), held)
                 } else {
                     // Given back before waiting: locks of two partitions have no order.
                     drop(held);

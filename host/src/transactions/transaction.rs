@@ -10,8 +10,8 @@ use crate::{
         state::{Timer, key_name, timer_name},
     },
     ports::{
-        Fault, HistoryWrites, KvAccess, PartitionOf, Range, Seen, StateStore, Version, Versioned,
-        Write,
+        Fault, HistoryWrites, KvAccess, Owner, PartitionOf, Range, Seen, StateStore, Version,
+        Versioned, Write,
     },
 };
 use futures_util::future::BoxFuture;
@@ -29,8 +29,8 @@ pub(super) enum Standing {
     First,
     /// That it is its turn on what the run before it read.
     Queued,
-    /// That nobody else commits in this partition.
-    Alone(String),
+    /// That nobody else of this host commits in this partition, and as this owner nobody at all.
+    Alone(String, Option<Owner>),
 }
 
 /// The timer that a handler is run for.
@@ -183,7 +183,15 @@ impl Transaction {
     }
 
     pub(super) fn is_alone_in(&self, partition: &str) -> bool {
-        matches!(&self.standing, Standing::Alone(own) if own == partition)
+        matches!(&self.standing, Standing::Alone(own, _) if own == partition)
+    }
+
+    /// Returns as whom it commits, where its partition is reserved for it.
+    pub(super) fn owner(&self) -> Option<Owner> {
+        match &self.standing {
+            Standing::Alone(_, owner) => *owner,
+            Standing::First | Standing::Queued => None,
+        }
     }
 
     pub(super) fn partition<'a>(&'a self, name: &'a str) -> PartitionOf<'a> {
@@ -322,9 +330,12 @@ impl Transaction {
 pub fn added(value: Option<&str>, delta: i64) -> Result<String, String> {
     let number: i64 = match value {
         None => 0,
+        // As it is written here and in every store: without a plus, and without leading zeros.
         Some(text) => text
             .parse()
-            .map_err(|_| "add: the value is not a whole number of 64 bits".to_owned())?,
+            .ok()
+            .filter(|number: &i64| number.to_string() == text)
+            .ok_or_else(|| "add: the value is not a whole number of 64 bits".to_owned())?,
     };
     number
         .checked_add(delta)

@@ -281,7 +281,9 @@ fn added(value: Option<&str>, delta: i64) -> Result<String, String> {
         None => 0,
         Some(text) => text
             .parse()
-            .map_err(|_| "add: the value is not a whole number of 64 bits".to_owned())?,
+            .ok()
+            .filter(|number: &i64| number.to_string() == text)
+            .ok_or_else(|| "add: the value is not a whole number of 64 bits".to_owned())?,
     };
     let sum = number.checked_add(delta);
     sum.map(|sum| sum.to_string())

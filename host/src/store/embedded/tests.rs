@@ -1,4 +1,5 @@
 use super::*;
+use crate::core::state::Timer;
 
 /// A directory of a test's own, gone with it.
 struct Directory(PathBuf);
@@ -36,6 +37,7 @@ async fn set(store: &EmbeddedStore, key: &str, at_ms: u64, expires_at: Option<u6
         writes: &BTreeMap::from([(key.to_owned(), Write::Set(key.to_owned(), expires_at))]),
         history: &HistoryWrites::default(),
         outgoing: None,
+        owner: None,
     };
     store.commit(commit).await.unwrap();
 }
@@ -162,6 +164,7 @@ async fn what_was_not_sent_is_found_when_it_is_opened_again_and_what_was_is_not(
             writes: &BTreeMap::from([("kx".to_owned(), Write::Add(1))]),
             history: &HistoryWrites::default(),
             outgoing: Some(text),
+            owner: None,
         };
         places.push(store.commit(commit).await.unwrap().place);
     }
@@ -179,4 +182,53 @@ async fn what_was_not_sent_is_found_when_it_is_opened_again_and_what_was_is_not(
     close(store).await;
     let store = EmbeddedStore::open(&directory.0).unwrap();
     assert_eq!(store.unsent().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn what_is_in_the_file_after_a_failed_write_is_known_again() {
+    let directory = Directory::new();
+    let plugin = plugin();
+    let store = EmbeddedStore::open(&directory.0).unwrap();
+    let mut places = Vec::new();
+    for (name, outgoing) in [("tone", "1"), ("ttwo", "2")] {
+        let timer = Timer {
+            due_ms: 5,
+            every_ms: None,
+            payload: "null".to_owned(),
+        };
+        let commit = Commit {
+            partition: PartitionOf {
+                plugin: &plugin,
+                name: "a",
+            },
+            at_ms: 1,
+            seen: &[],
+            writes: &BTreeMap::from([(name.to_owned(), Write::Set(timer.to_string(), None))]),
+            history: &HistoryWrites::default(),
+            outgoing: Some(outgoing),
+            owner: None,
+        };
+        places.push(store.commit(commit).await.unwrap().place);
+    }
+    close(store).await;
+    // A writer that was told of a failure, and knows of neither.
+    let timers: Arc<TimerIndex> = Arc::default();
+    let unsent: Arc<Mutex<Vec<Unsent>>> = Arc::default();
+    let mut writer = Writer {
+        file: directory.file(),
+        database: Arc::default(),
+        durability: Durability::Immediate,
+        notes: Arc::default(),
+        timers: timers.clone(),
+        unsent: unsent.clone(),
+        next_place: 9,
+        doubtful: None,
+    };
+    writer.open_again(places[1]);
+    let texts: Vec<String> = unsent.lock().drain(..).map(|one| one.outgoing).collect();
+    assert_eq!(texts, ["2"], "what came before is another's");
+    drop(writer);
+    let store = EmbeddedStore::open(&directory.0).unwrap();
+    let due = timers.due(&store, &[plugin].into(), 9, 10, 9).await;
+    assert_eq!(due.unwrap().timers.len(), 2);
 }

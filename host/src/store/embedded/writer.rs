@@ -1,7 +1,7 @@
 //! The thread that writes.
 
 use super::{
-    Job, Notes, OwnedCommit, Shared, open_file,
+    Job, Notes, OwnedCommit, Shared, open_file, prepare,
     tables::{
         ENTRIES, EXPIRING, NEVER, OUTGOING, PARTITIONS, TIMERS, VERSIONS, is_live, name_of, visit,
         with_name,
@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     core::state::TIMER,
-    ports::{CommitError, Committed, Growth, Range, Version},
+    ports::{CommitError, Committed, Growth, Range, Unsent, Version},
     store::{
         decide::{Entries, KEEP_EXPIRED_MS, Live, Undecided, decide},
         timers::TimerIndex,
@@ -32,8 +32,12 @@ pub(super) struct Writer {
     pub(super) durability: Durability,
     pub(super) notes: Arc<Mutex<Notes>>,
     pub(super) timers: Arc<TimerIndex>,
+    /// What was found unsent.
+    pub(super) unsent: Arc<Mutex<Vec<Unsent>>>,
     /// The place of the next commit; greater than that of any which is unsent.
     pub(super) next_place: u64,
+    /// The place from which on it is not known what is in the file.
+    pub(super) doubtful: Option<u64>,
 }
 
 type EntryTable<'t> = Table<'t, &'static [u8], (u64, u64, u64, &'static str)>;
@@ -125,6 +129,7 @@ impl Writer {
             }
         }
         let notes = self.notes.lock().clone();
+        let first_place = self.next_place;
         let failure = match self.try_write(&commits, &notes, &mut answers) {
             Ok(wrote) => {
                 self.forget(&notes);
@@ -138,7 +143,7 @@ impl Writer {
             }
             Err(error) => {
                 tracing::error!(file = %self.file.display(), %error, "state cannot be written");
-                self.open_again();
+                self.open_again(first_place);
                 let why = format!("the state cannot be written: {error}");
                 Some(CommitError::Unavailable(why))
             }
@@ -219,12 +224,23 @@ impl Writer {
         Ok(wrote)
     }
 
-    /// After a failure to write, the file takes nothing more until it is opened anew.
-    fn open_again(&self) {
+    /// After a failure to write, the file takes nothing more until it is opened anew. What failed may
+    /// be in it all the same, when the failure came last: then its timers fire, and what it wanted
+    /// sent is.
+    pub(super) fn open_again(&mut self, first_place: u64) {
+        let first_place = *self.doubtful.get_or_insert(first_place);
         let mut database = self.database.write();
         database.take();
-        match open_file(&self.file) {
-            Ok(opened) => *database = Some(opened),
+        let opened = open_file(&self.file).map_err(redb::Error::from);
+        match opened.and_then(|opened| Ok((prepare(&opened)?, opened))) {
+            Ok((mut found, opened)) => {
+                self.timers.replace_by(found.timers);
+                // What came before was sent by this host, though that may not be written.
+                found.unsent.retain(|unsent| unsent.place >= first_place);
+                self.unsent.lock().extend(found.unsent);
+                *database = Some(opened);
+                self.doubtful = None;
+            }
             Err(error) => {
                 tracing::error!(file = %self.file.display(), %error, "state cannot be opened again");
             }

@@ -1,9 +1,10 @@
 #!lua
 -- Commits one transaction in one partition, or refuses it; nothing is written before all is decided.
--- KEYS: entries, names, expiring, timers, commits, outgoing, scratch (all of one partition's slot).
+-- KEYS: entries, names, expiring, timers, commits, outgoing, scratch, reserved (all of one partition's
+-- slot).
 -- ARGV, one after the other:
 --   the commit's id; when it is too late, in milliseconds; whether it was tried before; the time by which expiry is judged; an epoch
---   for a partition that begins; what is to be sent, or nothing
+--   for a partition that begins; what is to be sent, or nothing; who commits, where it is reserved
 --   how many things were seen, and each: `k` NAME VERSION, or `r` MIN MAX LIMIT BACKWARDS COUNT and as
 --   many times NAME VERSION
 --   how many writes, and each: `s` NAME TEXT EXPIRY, `d` NAME, or `a` NAME DELTA
@@ -11,9 +12,9 @@
 --   RECORD
 -- An entry is `NUMBER EXPIRY` and, in the next line, its text; the one without a name is `EPOCH NUMBER`
 -- of the partition. Answers `ok` NUMBER ENTRIES BYTES (how many
--- more there are), `conflict`, `invalid` WHY, or `late`.
+-- more there are), `conflict`, `invalid` WHY, `late`, or `reserved` when it is somebody else's turn.
 
-local entries, names, expiring, timers, commits, outgoing, scratch = unpack(KEYS)
+local entries, names, expiring, timers, commits, outgoing, scratch, reserved = unpack(KEYS)
 local KEEP_EXPIRED_MS, LONGEST_MS, TRIMMED, PURGED, COMMITS = 60000, 1e13, 200, 100, 5000
 
 local place = 0
@@ -39,7 +40,11 @@ local micros = time[1] * 1000000 + time[2]
 if micros / 1000 > late then
   return { 'late' }
 end
-local at, new_epoch, sent = take_number(), take(), take()
+local at, new_epoch, sent, owner = take_number(), take(), take(), take()
+local holder = redis.call('GET', reserved)
+if holder and holder ~= owner then
+  return { 'reserved' }
+end
 
 local head = redis.call('HGET', entries, '')
 local epoch, number
@@ -252,6 +257,9 @@ else
       redis.call('PERSIST', key)
     end
   end
+end
+if holder then
+  redis.call('DEL', reserved)
 end
 redis.call('ZADD', commits, version, id)
 redis.call('ZREMRANGEBYRANK', commits, 0, -COMMITS - 1)

@@ -5,6 +5,7 @@ use crate::{
     core::names::PluginName,
     ports::{PartitionOf, Unsent},
 };
+use futures_util::future::try_join_all;
 use redis::{Cmd, FromRedisValue, RedisResult};
 use std::{
     collections::HashMap,
@@ -18,6 +19,8 @@ const BEAT: Duration = Duration::from_secs(2);
 const BELIEVED_MS: u64 = 10_000;
 /// How long one host has for sending what another has left, in milliseconds.
 const SWEEP_MS: u64 = 60_000;
+/// Partitions that are looked at together.
+const PARTITIONS: usize = 256;
 
 /// How long after a failure what was sent is noted again.
 const NOTE_AGAIN: Duration = Duration::from_secs(2);
@@ -202,36 +205,49 @@ impl Inner {
         members.arg(self.key(&format!("out:{node}")));
         let members = Vec::<String>::from_redis_value(self.link.run(&members).await?)?;
         let mut unsent = Vec::new();
-        for member in members {
-            let Some((plugin, partition)) = member.split_once('\n') else {
-                continue;
-            };
-            let Ok(plugin) = PluginName::new(plugin) else {
-                continue;
-            };
-            let base = self.base(PartitionOf {
-                plugin: &plugin,
-                name: partition,
-            });
-            let key = format!("{base}:o:{node}");
-            let mut command = redis::cmd("HGETALL");
-            command.arg(&key);
-            let left = self.link.run(&command).await?;
-            let mut left: Vec<(u64, String)> = HashMap::<u64, String>::from_redis_value(left)?
-                .into_iter()
-                .collect();
-            left.sort_unstable_by_key(|(place, _)| *place);
-            for (place, outgoing) in left {
-                self.swept.insert((base.clone(), place), key.clone());
-                unsent.push(Unsent {
-                    plugin: plugin.clone(),
-                    partition: partition.to_owned(),
-                    place,
-                    outgoing,
-                });
+        for members in members.chunks(PARTITIONS) {
+            let left = members.iter().map(|member| self.left_in(node, member));
+            for left in try_join_all(left).await? {
+                unsent.extend(left);
             }
+            // However many there are, nobody else begins in the meantime.
+            let mut renew = redis::cmd("PEXPIRE");
+            renew.arg(self.key(&format!("sweep:{node}"))).arg(SWEEP_MS);
+            self.link.run(&renew).await?;
         }
         Ok(unsent)
+    }
+
+    /// Returns what a host left in one partition, in its order.
+    async fn left_in(&self, node: &str, member: &str) -> RedisResult<Vec<Unsent>> {
+        let whole = member.split_once('\n');
+        let Some((Ok(plugin), partition)) =
+            whole.map(|(plugin, partition)| (PluginName::new(plugin), partition))
+        else {
+            return Ok(Vec::new());
+        };
+        let base = self.base(PartitionOf {
+            plugin: &plugin,
+            name: partition,
+        });
+        let key = format!("{base}:o:{node}");
+        let mut command = redis::cmd("HGETALL");
+        command.arg(&key);
+        let left = self.link.run(&command).await?;
+        let mut left: Vec<(u64, String)> = HashMap::<u64, String>::from_redis_value(left)?
+            .into_iter()
+            .collect();
+        left.sort_unstable_by_key(|(place, _)| *place);
+        let unsent = left.into_iter().map(|(place, outgoing)| {
+            self.swept.insert((base.clone(), place), key.clone());
+            Unsent {
+                plugin: plugin.clone(),
+                partition: partition.to_owned(),
+                place,
+                outgoing,
+            }
+        });
+        Ok(unsent.collect())
     }
 
     /// Forgets a host that has left nothing.

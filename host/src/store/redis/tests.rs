@@ -3,6 +3,7 @@ use super::{
     server::{Cluster, Server},
 };
 use crate::store::config::RedisConfig;
+use std::time::Duration;
 
 async fn own() -> (RedisStore, Server) {
     let server = Server::start(&[]);
@@ -141,4 +142,92 @@ async fn partitions_that_are_quiet_are_forgotten_and_known_again_when_they_are_n
     assert_eq!(members(), "1", "what was sent is not waited for");
     register("quiet").await;
     assert_eq!(members(), "2");
+}
+
+/// Another host writes, without reading, whenever a handler has read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn writers_of_another_host_cannot_starve_a_reader() {
+    use crate::{
+        core::names::PluginName,
+        ports::{KvAccess, StateStore},
+        store::suite::run,
+        transactions::Transactions,
+    };
+    use std::sync::Arc;
+    use tokio::sync::watch;
+
+    let server = Server::start(&[]);
+    let open = || async {
+        let store: Arc<dyn StateStore> =
+            Arc::new(RedisStore::open(&server.config()).await.unwrap());
+        Transactions::new(store)
+    };
+    let (own, other) = (open().await, open().await);
+    let (wrote, mut written) = watch::channel(0_u64);
+    let writing = tokio::spawn(async move {
+        let plugin = PluginName::new("p").unwrap();
+        while !wrote.is_closed() {
+            let writer = other.begin(&plugin, 1_000);
+            writer.add("a", "n", 1).unwrap();
+            other.commit(&writer, || None).await.unwrap();
+            wrote.send_modify(|count| *count += 1);
+        }
+    });
+    written.changed().await.unwrap();
+    let (runs, _) = run(&own, 1_000, |transaction| {
+        let mut written = written.clone();
+        async move {
+            let count = transaction.get("a", "n").await?;
+            written.mark_unchanged();
+            // Real time, since it is another host's; passed only when that one has to wait.
+            let more = async {
+                for _ in 0..2 {
+                    written.changed().await.unwrap();
+                }
+            };
+            tokio::time::timeout(Duration::from_millis(300), more)
+                .await
+                .ok();
+            transaction.set("a", "seen", count.unwrap_or_default(), None)
+        }
+    })
+    .await;
+    assert!((9..=14).contains(&runs), "{runs} runs");
+    drop(written);
+    writing.await.unwrap();
+    assert_eq!(server.keys_like("*:l"), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_is_reserved_for_one_until_he_commits_or_gives_it_up() {
+    use crate::{
+        core::names::PluginName,
+        ports::{PartitionOf, StateStore},
+    };
+
+    let server = Server::start(&[]);
+    let store = RedisStore::open(&server.config()).await.unwrap();
+    let plugin = PluginName::new("p").unwrap();
+    let partition = PartitionOf {
+        plugin: &plugin,
+        name: "a",
+    };
+    assert_eq!(store.reserve(partition, 1).await, Ok(true));
+    assert_eq!(store.reserve(partition, 2).await, Ok(false));
+    assert_eq!(store.reserve(partition, 1).await, Ok(true));
+    let left: u64 = server
+        .command(&["PTTL", "switchboard:{p:a}:l"])
+        .parse()
+        .unwrap();
+    assert!((1..=2_000).contains(&left), "{left}");
+    // What is somebody else's is not given up.
+    store.give_up(partition, 2);
+    store.give_up(partition, 1);
+    let free = async {
+        while store.reserve(partition, 3).await != Ok(true) {
+            tokio::task::yield_now().await;
+        }
+    };
+    let in_time = Duration::from_millis(1_500);
+    tokio::time::timeout(in_time, free).await.unwrap();
 }

@@ -123,7 +123,11 @@ async fn value(transactions: &Transactions, key: &str) -> Option<String> {
 }
 
 /// Runs a handler as the pipeline does; returns how often, and its place in the order of commits.
-async fn run<H, F>(transactions: &Transactions, at_ms: u64, handler: H) -> (u32, Option<u64>)
+pub(crate) async fn run<H, F>(
+    transactions: &Transactions,
+    at_ms: u64,
+    handler: H,
+) -> (u32, Option<u64>)
 where
     H: Fn(Arc<Transaction>) -> F,
     F: Future<Output = Result<(), Fault>>,

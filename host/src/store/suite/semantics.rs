@@ -218,7 +218,11 @@ pub(crate) async fn adding_never_conflicts_and_fails_as_a_whole(store: Arc<dyn S
     put(&transactions, "text", "x").await;
     commit(&transactions, &three).await.unwrap();
     assert_eq!(value(&transactions, "n").await.as_deref(), Some("42"));
-    for (key, delta) in [("text", 1), ("n", i64::MAX)] {
+    for text in ["+1", "007", "-0", "1.0", " 1"] {
+        put(&transactions, text, text).await;
+    }
+    let bad = ["text", "+1", "007", "-0", "1.0", " 1"].map(|key| (key, 1));
+    for (key, delta) in bad.into_iter().chain([("n", i64::MAX)]) {
         let bad = begin(&transactions);
         bad.set("a", "other", "1".to_owned(), None).unwrap();
         bad.add("a", key, delta).unwrap();
