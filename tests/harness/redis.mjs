@@ -66,6 +66,40 @@ export class Redis {
   }
 }
 
+/** A Redis Cluster of three masters, which share the slots. */
+export class RedisCluster {
+  static async start(options = []) {
+    const cluster = new RedisCluster();
+    cluster.masters = await Promise.all([0, 1, 2].map(async () => {
+      const bus = await freePort();
+      return Redis.start(["--cluster-enabled", "yes", "--cluster-port", String(bus), ...options]);
+    }));
+    const slots = 16_384;
+    const [first, ...others] = cluster.masters;
+    cluster.masters.forEach((master, index) => {
+      const bound = (n) => Math.floor((slots * n) / cluster.masters.length);
+      master.command("cluster", "addslotsrange", String(bound(index)), String(bound(index + 1) - 1));
+      // Each needs an epoch of its own before they meet.
+      master.command("cluster", "set-config-epoch", String(index + 1));
+    });
+    for (const { port, options: [, , , bus] } of others) {
+      first.command("cluster", "meet", "127.0.0.1", String(port), bus);
+    }
+    const isUp = (master) => {
+      const info = master.command("cluster", "info");
+      return info.includes("cluster_state:ok") && info.includes("cluster_known_nodes:3");
+    };
+    await waitFor(() => cluster.masters.every(isUp), "the cluster to serve all slots", 30_000);
+    cluster.port = first.port;
+    return cluster;
+  }
+
+  /** Returns how many keys each master has. */
+  keys() {
+    return this.masters.map((master) => Number(master.command("dbsize")));
+  }
+}
+
 /** What stands between a host and Redis, and can keep Redis' answers back. */
 export class Proxy {
   static async to(redis) {
