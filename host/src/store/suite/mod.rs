@@ -9,8 +9,10 @@
 //! | [`outbox`] | what was committed is sent |
 //! | [`contention`] | many at once: nothing is lost, nobody starves, nobody blocks for ever |
 //! | [`model`] | random transactions at once have a serial order |
+//! | [`histories`] | so have those on histories |
 
 pub(crate) mod contention;
+pub(crate) mod histories;
 pub(crate) mod history;
 pub(crate) mod model;
 pub(crate) mod outbox;
@@ -83,6 +85,7 @@ macro_rules! suite {
             case!(contention, reading_never_fails_because_others_queue);
             case!(contention, queues_leave_nothing_behind);
             case!(model, concurrent_transactions_have_a_serial_order);
+            case!(histories, concurrent_histories_have_a_serial_order);
         }
     };
 }
