@@ -144,6 +144,24 @@ scenario("an answer that is lost on its way is asked for again, and nothing is d
   assert.deepEqual((await lines(reader, "b")).map(({ text }) => text), ["before", "0", "1", "2", "3", "4"]);
 }, { timeout: 120_000 });
 
+scenario("what was committed although its sender was told UNAVAILABLE is emitted all the same", async () => {
+  const redis = await Redis.start();
+  const proxy = await Proxy.to(redis);
+  const host = await startHost({ plugins: ["ledger"], redisPort: proxy.port, redisTimeout: "500ms" });
+  const [client, listener] = [await connect(host, "ann"), await connect(host, "listener")];
+  await listener.must("ledger:open", "b");
+  await client.must("ledger:append", "b", "before");
+  proxy.holding = true;
+  const answer = await client.ask("ledger:append", "b", "committed");
+  assert.equal(answer.error?.code, "UNAVAILABLE", JSON.stringify(answer));
+  assert.ok(!heard(listener).includes("committed"));
+  proxy.holding = false;
+  proxy.drop();
+  await waitFor(() => heard(listener).includes("committed"), "what was committed to be heard", SWEPT);
+  assert.equal(heard(listener).filter((text) => text === "committed").length, 1);
+  assert.deepEqual((await lines(client, "b")).map(({ text }) => text), ["before", "committed"]);
+}, { timeout: 120_000 });
+
 /** 200 users of three hosts count 50 times each, in books that the number of the user chooses. */
 async function count200(options, book) {
   const hosts = await Promise.all([0, 1, 2].map(() => startHost({ plugins: ["ledger"], ...options })));

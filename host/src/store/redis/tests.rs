@@ -231,3 +231,107 @@ async fn a_partition_is_reserved_for_one_until_he_commits_or_gives_it_up() {
     let in_time = Duration::from_millis(1_500);
     tokio::time::timeout(in_time, free).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_was_taken_for_dead_says_again_where_it_leaves_something() {
+    use crate::{core::names::PluginName, ports::PartitionOf};
+
+    let server = Server::start(&[]);
+    let store = RedisStore::open(&server.config()).await.unwrap();
+    let plugin = PluginName::new("p").unwrap();
+    let name = "a";
+    let partition = PartitionOf {
+        plugin: &plugin,
+        name,
+    };
+    store.0.register(partition).await.unwrap();
+    let key = server.keys_like("switchboard:out:*").remove(0);
+    // As others do with one that they take for dead.
+    server.command(&["DEL", &key, "switchboard:nodes"]);
+    store.0.beat().await.unwrap();
+    assert_eq!(server.command(&["SMEMBERS", &key]), "p\na");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_sent_while_redis_refused_to_note_it_is_noted_later() {
+    use crate::{
+        core::names::PluginName,
+        ports::{KvAccess, PartitionOf, StateStore},
+        transactions::Transactions,
+    };
+    use std::sync::Arc;
+
+    let server = Server::start(&[]);
+    let store: Arc<dyn StateStore> = Arc::new(RedisStore::open(&server.config()).await.unwrap());
+    let transactions = Transactions::new(store.clone());
+    let plugin = PluginName::new("p").unwrap();
+    let writer = transactions.begin(&plugin, 1_000);
+    writer.add("a", "x", 1).unwrap();
+    let done = transactions.commit(&writer, || Some("1".to_owned())).await;
+    let place = done.unwrap().unwrap().place();
+    server.command(&["REPLICAOF", "127.0.0.1", "1"]);
+    let name = "a";
+    let partition = PartitionOf {
+        plugin: &plugin,
+        name,
+    };
+    store.sent(partition, place);
+    // Answered once it has been tried.
+    store.close().await;
+    assert_eq!(server.keys_like("*:o:*").len(), 1);
+    server.command(&["REPLICAOF", "NO", "ONE"]);
+    let noted = async {
+        while !server.keys_like("*:o:*").is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), noted)
+        .await
+        .unwrap();
+}
+
+/// Of the last 5,000 commits of a partition it is known that they were done.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_may_have_been_done_and_forgotten_is_not_done_again() {
+    use super::{arguments_of, mark_as_tried, texts};
+    use crate::{
+        core::names::PluginName,
+        ports::{Commit, HistoryWrites, PartitionOf, Write},
+    };
+    use std::collections::BTreeMap;
+
+    let server = Server::start(&[]);
+    let store = RedisStore::open(&server.config()).await.unwrap();
+    let plugin = PluginName::new("p").unwrap();
+    let commit = Commit {
+        partition: PartitionOf {
+            plugin: &plugin,
+            name: "a",
+        },
+        at_ms: 1_000,
+        seen: &[],
+        writes: &BTreeMap::from([("kx".to_owned(), Write::Add(1))]),
+        history: &HistoryWrites::default(),
+        outgoing: None,
+        owner: None,
+    };
+    let again = async |tried: bool| {
+        let mut arguments = arguments_of(&commit, store.0.late_ms());
+        if tried {
+            mark_as_tried(&mut arguments);
+        }
+        let keys: Vec<String> = ["", ":n", ":e", ":t", ":c", ":o:node", ":x", ":l"]
+            .iter()
+            .map(|suffix| format!("switchboard:{{p:a}}{suffix}"))
+            .collect();
+        let arguments = arguments.iter().map(String::as_str);
+        let script = &store.0.scripts.commit;
+        let answer = store.0.link.script(script, &keys, arguments).await;
+        texts(answer.unwrap()).unwrap().remove(0)
+    };
+    assert_eq!(again(true).await, "ok", "all are known");
+    let fill = "for n = 1, 5000 do redis.call('ZADD', KEYS[1], n, n) end";
+    server.command(&["EVAL", fill, "1", "switchboard:{p:a}:c"]);
+    assert_eq!(again(true).await, "late");
+    assert_eq!(again(false).await, "ok");
+}

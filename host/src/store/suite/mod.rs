@@ -74,6 +74,8 @@ macro_rules! suite {
             case!(timers, a_timer_takes_effect_once_also_in_another_partition);
             case!(timers, a_timer_that_repeats_is_set_for_the_next_time);
             case!(timers, what_is_cancelled_or_scheduled_anew_is_not_handled);
+            case!(timers, what_is_postponed_is_the_timer_that_was_taken);
+            case!(timers, a_plugin_with_many_timers_does_not_hold_up_another);
             case!(outbox, what_is_not_sent_is_known);
             case!(contention, naive_increments_of_one_key_end_exact);
             case!(

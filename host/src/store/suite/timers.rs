@@ -152,3 +152,30 @@ pub(crate) async fn what_is_cancelled_or_scheduled_anew_is_not_handled(store: Ar
     assert!(due(&store, 6_999, 7_000).await.is_empty());
     assert_eq!(names(&due(&store, 7_000, 7_100).await), ["moved"]);
 }
+
+pub(crate) async fn what_is_postponed_is_the_timer_that_was_taken(store: Arc<dyn StateStore>) {
+    let transactions = over(store.clone());
+    schedule(&transactions, "t", at(2_000, None)).await;
+    let taken = due(&store, 2_000, 9_000).await.remove(0);
+    // The plugin schedules it anew while somebody else is about to put it off.
+    schedule(&transactions, "t", at(2_500, None)).await;
+    store.postpone(&taken, 8_000).await;
+    assert_eq!(names(&due(&store, 2_500, 9_000).await), ["t"]);
+}
+
+pub(crate) async fn a_plugin_with_many_timers_does_not_hold_up_another(store: Arc<dyn StateStore>) {
+    let transactions = over(store.clone());
+    for number in 0..50 {
+        schedule(&transactions, &number.to_string(), at(2_000, None)).await;
+    }
+    let other = transactions.begin(&plugin("q"), 1_000);
+    other.schedule("a", "own", at(3_000, None)).unwrap();
+    commit(&transactions, &other).await.unwrap();
+    let plugins: BTreeSet<PluginName> = [plugin("p"), plugin("q")].into();
+    let due = store.due(&plugins, 4_000, 9_000, 10).await.unwrap();
+    assert!(names(&due.timers).contains(&"own"), "{:?}", due.timers);
+    assert!(
+        due.next_ms.is_some_and(|next| next <= 4_000),
+        "there is more"
+    );
+}
