@@ -9,6 +9,7 @@
 //! | `P:c` | sorted set | a minute after the last | ids of the latest commits, so that none is done twice |
 //! | `P:o:NODE` | hash | until sent | what the commits of a host want sent |
 //! | `P:x` | string | within a script | scratch |
+//! | `P:l` | string | 2 s, or until its owner has committed | for whom the partition is reserved |
 //! | `PREFIX:timers:{PLUGIN}` | sorted set | as long as there are any | partitions with timers, by when they are looked at |
 //! | `PREFIX:timers:{PLUGIN}:announced` | hash | the same | when each was announced last |
 //! | `PREFIX:versions` | hash | for ever | the version of each plugin's state |
