@@ -25,8 +25,9 @@ use std::{
 };
 use switchboard::{
     core::names::PluginName,
+    link::config::RedisConfig,
     ports::{HistoryAccess, KvAccess, Page, StateStore},
-    store::{config::RedisConfig, embedded::EmbeddedStore, memory::MemoryStore, redis::RedisStore},
+    store::{embedded::EmbeddedStore, memory::MemoryStore, redis::RedisStore},
     transactions::Transactions,
 };
 

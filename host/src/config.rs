@@ -7,10 +7,11 @@
 use crate::{
     api::config::ApiConfig,
     auth::AuthConfig,
+    link::config::RedisConfig,
     pipeline::config::LimitsConfig,
     plugin::config::{PluginConfigs, PluginsConfig},
     socket::config::SocketConfig,
-    store::config::{Backend, RedisConfig, StateConfig},
+    store::config::{Backend, StateConfig},
 };
 use clap::Args;
 use serde::{Deserialize, Serialize};

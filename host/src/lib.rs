@@ -23,6 +23,7 @@ pub mod cli;
 pub mod config;
 pub mod connections;
 pub mod core;
+pub mod link;
 pub mod metrics;
 pub mod pipeline;
 pub mod plugin;

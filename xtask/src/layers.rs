@@ -11,7 +11,7 @@ use crate::source::{self, Token};
 /// The top-level modules of `host/src`, from the lowest layer to the highest.
 const LAYERS: [&[&str]; 7] = [
     &["core"],
-    &["ports", "metrics", "shutdown", "turns"],
+    &["ports", "metrics", "link", "shutdown", "turns"],
     &[
         "connections",
         "rooms",
@@ -32,13 +32,14 @@ const LAYERS: [&[&str]; 7] = [
 const SIBLINGS: [(&str, &str); 2] = [("app", "config"), ("main", "cli")];
 
 /// Crates that only some modules may name, so that each stays replaceable.
-const FOREIGN: [(&str, &[&str]); 6] = [
+const FOREIGN: [(&str, &[&str]); 7] = [
     ("wasmtime", &["plugin", "app"]),
     ("wasmtime_wasi", &["plugin", "app"]),
     ("socketioxide", &["socket", "cluster", "app"]),
     ("socketioxide_core", &["socket", "cluster", "app"]),
     ("engineioxide", &["socket", "cluster", "app"]),
     ("jsonwebtoken", &["auth", "cli"]),
+    ("redis", &["link", "cluster", "store"]),
 ];
 
 /// What `core` must not name: it does no I/O, and nothing in it waits.

@@ -17,12 +17,12 @@ mod timers;
 pub mod transfer;
 
 use self::{
-    config::{Backend, RedisConfig, StateConfig},
+    config::{Backend, StateConfig},
     embedded::EmbeddedStore,
     memory::MemoryStore,
     redis::RedisStore,
 };
-use crate::ports::StateStore;
+use crate::{link::config::RedisConfig, ports::StateStore};
 use anyhow::{Context, Result};
 use std::sync::Arc;
 

@@ -23,7 +23,6 @@
 //! tried again where its answer was lost, and a time after which it is refused, so that one which
 //! was stuck on its way does nothing after its sender was told that it failed.
 
-mod link;
 mod outbox;
 mod reservations;
 mod scan;
@@ -33,13 +32,12 @@ pub(crate) mod server;
 mod tests;
 mod timers;
 
-use self::link::{Link, Script, is_uncertain};
-use super::config::RedisConfig;
 use crate::{
     core::{
         names::PluginName,
         state::{TIMER, Timer},
     },
+    link::{Link, Script, config::RedisConfig, is_uncertain},
     ports::{
         Commit, CommitError, Committed, DueTimer, DueTimers, Fault, Growth, Owner, PartitionOf,
         Range, Seen, StateStore, StateVersions, Unsent, Version, Versioned, Visitor, Write,

@@ -1,8 +1,9 @@
 //! Everything that is stored in Redis, for operators.
 
-use super::{Inner, link::Link, out_of_reach};
+use super::{Inner, out_of_reach};
 use crate::{
     core::names::PluginName,
+    link::Link,
     ports::{Fault, Stored, Visitor},
 };
 use redis::{

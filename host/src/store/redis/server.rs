@@ -1,6 +1,6 @@
 //! Real Redis processes for tests.
 
-use crate::store::config::RedisConfig;
+use crate::link::config::RedisConfig;
 use std::{
     net::TcpListener,
     path::PathBuf,

@@ -2,7 +2,7 @@ use super::{
     RedisStore,
     server::{Cluster, Server},
 };
-use crate::store::config::RedisConfig;
+use crate::link::config::RedisConfig;
 use std::time::Duration;
 
 async fn own() -> (RedisStore, Server) {

@@ -1,6 +1,8 @@
-//! The connection to Redis, single or a cluster, with a deadline for everything.
+//! How Redis is reached, single or a cluster, with a deadline for everything.
 
-use crate::store::config::RedisConfig;
+pub mod config;
+
+use self::config::RedisConfig;
 use redis::{
     Client, Cmd, ConnectionAddr, ErrorKind, IntoConnectionInfo, RedisConnectionInfo, RedisError,
     RedisResult, ServerErrorKind, Value,
@@ -15,19 +17,24 @@ const RECONNECT_AT_MOST: Duration = Duration::from_millis(500);
 
 /// A connection that many use at once, and that comes back by itself.
 #[derive(Clone)]
-pub(super) enum Link {
+pub enum Link {
+    /// One server.
     Single(ConnectionManager),
+    /// A Redis Cluster.
     Cluster(ClusterConnection),
 }
 
 /// A script, and what Redis knows it by.
-pub(super) struct Script {
+#[derive(Debug)]
+pub struct Script {
     text: &'static str,
     hash: String,
 }
 
 impl Script {
-    pub(super) fn new(text: &'static str) -> Self {
+    /// Returns a script of this text.
+    #[must_use]
+    pub fn new(text: &'static str) -> Self {
         let hash = redis::Script::new(text).get_hash().to_owned();
         Self { text, hash }
     }
@@ -38,7 +45,7 @@ impl Link {
     ///
     /// # Errors
     /// When that cannot be done within the configured time.
-    pub(super) async fn open(config: &RedisConfig) -> RedisResult<Self> {
+    pub async fn open(config: &RedisConfig) -> RedisResult<Self> {
         let mut settings = RedisConnectionInfo::default().set_db(config.database);
         if let Some(username) = &config.username {
             settings = settings.set_username(username);
@@ -70,7 +77,10 @@ impl Link {
     }
 
     /// Runs a command.
-    pub(super) async fn run(&self, command: &Cmd) -> RedisResult<Value> {
+    ///
+    /// # Errors
+    /// Redis' own, and those of the way to it.
+    pub async fn run(&self, command: &Cmd) -> RedisResult<Value> {
         let answer = match self.clone() {
             Self::Single(mut connection) => connection.req_packed_command(command).await,
             Self::Cluster(mut connection) => connection.req_packed_command(command).await,
@@ -79,7 +89,10 @@ impl Link {
     }
 
     /// Runs a script.
-    pub(super) async fn script<'a>(
+    ///
+    /// # Errors
+    /// Redis' own, and those of the way to it.
+    pub async fn script<'a>(
         &self,
         script: &Script,
         keys: &[String],
@@ -103,6 +116,7 @@ impl Link {
 }
 
 /// Tells whether it is not known if a command was run.
-pub(super) fn is_uncertain(error: &RedisError) -> bool {
+#[must_use]
+pub fn is_uncertain(error: &RedisError) -> bool {
     error.is_io_error() || error.is_timeout() || error.is_connection_dropped()
 }
