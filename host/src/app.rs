@@ -4,6 +4,7 @@
 use crate::{
     api::{self, Api, Keys},
     auth::TokenAuthenticator,
+    cluster::Cluster,
     config::Config,
     connections::Connections,
     core::names::Namespace,
@@ -13,7 +14,7 @@ use crate::{
         timers, view::RoomsOfNode,
     },
     plugin::{Runtime, config::PluginConfigs},
-    ports::StateStore,
+    ports::{Alone, Relay, StateStore},
     rooms::Rooms,
     socket::{self, Edge},
     store,
@@ -73,7 +74,12 @@ impl App {
             })?;
         let metrics = Arc::new(Metrics::default());
         let store = store::open(&config.state, &config.redis).await?;
-        let pipeline = build_pipeline(&config, metrics.clone(), store.clone())?;
+        let cluster = join_cluster(&config, &metrics).await?;
+        let relay: Arc<dyn Relay> = match &cluster {
+            Some(cluster) => cluster.clone(),
+            None => Arc::new(Alone),
+        };
+        let pipeline = build_pipeline(&config, metrics.clone(), store.clone(), relay)?;
         let rooms = Arc::new(RoomsOfNode {
             connections: pipeline.connections.clone(),
             rooms: pipeline.executor.rooms.clone(),
@@ -109,6 +115,11 @@ impl App {
             pipeline.clone(),
             api::routes(api).merge(extra_routes),
         );
+        if let Some(cluster) = cluster {
+            cluster.listen(&pipeline);
+            // What others send from now on is for clients of this host, too.
+            cluster.heard().await;
+        }
         let address = listener.local_addr()?;
         let streams = TaskTracker::new();
         tokio::spawn(socket::listener::serve(
@@ -168,6 +179,7 @@ impl App {
             self.edge.drain(DRAIN_BATCH, DRAIN_PAUSE).await;
             self.pipeline.tasks.close();
             self.pipeline.tasks.wait().await;
+            self.pipeline.executor.relay.close().await;
             self.pipeline.transactions.close().await;
             self.streams.close();
             self.streams.wait().await;
@@ -187,10 +199,21 @@ impl App {
     }
 }
 
+/// Joins the other hosts that use the same Redis, where one is configured.
+async fn join_cluster(config: &Config, metrics: &Arc<Metrics>) -> Result<Option<Arc<Cluster>>> {
+    if !config.redis.is_set() || !config.cluster.enabled {
+        return Ok(None);
+    }
+    let namespaces = namespaces(config);
+    let cluster = Cluster::join(&config.cluster, &config.redis, &namespaces, metrics.clone());
+    Ok(Some(cluster.await?))
+}
+
 fn build_pipeline(
     config: &Config,
     metrics: Arc<Metrics>,
     store: Arc<dyn StateStore>,
+    relay: Arc<dyn Relay>,
 ) -> Result<Arc<Pipeline>> {
     let connections = Arc::new(Connections::new(config.limits.of_connections()));
     let rooms = Arc::new(Rooms::new(config.limits.rooms_per_connection));
@@ -203,6 +226,7 @@ fn build_pipeline(
             connections,
             rooms,
             metrics,
+            relay,
             ack_timeout: config.socket.ack_timeout,
         },
         transactions: Arc::new(Transactions::new(store)),

@@ -7,6 +7,7 @@
 use crate::{
     api::config::ApiConfig,
     auth::AuthConfig,
+    cluster::config::ClusterConfig,
     link::config::RedisConfig,
     pipeline::config::LimitsConfig,
     plugin::config::{PluginConfigs, PluginsConfig},
@@ -56,8 +57,10 @@ pub struct Config {
     pub api: ApiConfig,
     /// Plugins' state.
     pub state: StateConfig,
-    /// Redis; accepted, and not used by this version.
+    /// Redis.
     pub redis: RedisConfig,
+    /// Other hosts.
+    pub cluster: ClusterConfig,
     /// All plugins.
     pub plugins: PluginsConfig,
     /// Single plugins, by name.

@@ -3,6 +3,9 @@
 
 mod state;
 
+mod relay;
+
+pub use self::relay::{Alone, Asking, Relay, Relayed};
 pub use self::state::{
     Appended, Commit, CommitError, Committed, DueTimer, DueTimers, Entry, Fault, Growth,
     HistoryAccess, HistoryWrites, KvAccess, Owner, Page, PartitionOf, Range, Seen, StateAccess,

@@ -245,6 +245,22 @@ impl Rooms {
             .unwrap_or_default()
     }
 
+    /// Tells whether anybody is in a room.
+    #[must_use]
+    pub fn is_in_use(&self, namespace: &Namespace, room: &RoomName) -> bool {
+        self.rooms.contains_key(&(namespace.clone(), room.clone()))
+    }
+
+    /// Returns the rooms of a namespace, those of users among them.
+    #[must_use]
+    pub fn all_in(&self, namespace: &Namespace) -> BTreeSet<RoomName> {
+        self.rooms
+            .iter()
+            .filter(|entry| entry.key().0 == *namespace)
+            .map(|entry| entry.key().1.clone())
+            .collect()
+    }
+
     /// Returns how many rooms there are, not counting those of users.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -4,6 +4,7 @@ import { after, before, test } from "node:test";
 import { closeClients } from "./clients.mjs";
 import { closeFrames } from "./frames.mjs";
 import { Host, runningHosts } from "./host.mjs";
+import { closeNodeServers } from "./node.mjs";
 import { closeRedis } from "./redis.mjs";
 
 const DEADLINE = 60_000;
@@ -22,6 +23,7 @@ export function scenario(name, body, { timeout = DEADLINE, skip = false } = {}) 
       closeFrames();
       for (const host of ownedByScenario) await host.dispose();
       ownedByScenario.clear();
+      await closeNodeServers();
       await closeRedis();
     }
   });

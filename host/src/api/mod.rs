@@ -102,7 +102,11 @@ async fn ready(State(api): State<Arc<Api>>) -> Response {
     if api.pipeline.stopping.is_cancelled() {
         return (StatusCode::SERVICE_UNAVAILABLE, "not ready: stopping\n").into_response();
     }
-    "ready\n".into_response()
+    // It serves its own clients all the same.
+    match api.pipeline.executor.relay.trouble() {
+        Some(why) => format!("ready, but degraded: {why}\n").into_response(),
+        None => "ready\n".into_response(),
+    }
 }
 
 async fn metrics(State(api): State<Arc<Api>>) -> Response {

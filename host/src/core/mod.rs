@@ -9,6 +9,7 @@
 //! | [`code`] | the error codes that a client can see |
 //! | [`payload`] | checks of the JSON that crosses the edge: arguments and binary placeholders |
 //! | [`rate`] | token buckets |
+//! | [`recipient`] | whom something is about |
 //! | [`secret`] | texts that must not be shown |
 //! | [`shards`] | what is divided among threads |
 //! | [`manifest`] | what a plugin says of itself |
@@ -21,6 +22,7 @@ pub mod manifest;
 pub mod names;
 pub mod payload;
 pub mod rate;
+pub mod recipient;
 pub mod secret;
 pub mod shards;
 pub mod state;

@@ -177,12 +177,19 @@ impl PluginName {
 }
 
 impl RoomName {
-    /// Returns the part before the first `:`.
+    /// Returns the name that a server of another kind in the same cluster gave to a room. Where it is
+    /// none that a plugin could have, nor is its prefix, so no plugin sees or uses the room.
+    #[must_use]
+    pub fn foreign(name: &str) -> Self {
+        Self(Arc::from(name))
+    }
+
+    /// Returns the part before the first `:`; nothing where there is none.
     #[must_use]
     pub fn prefix(&self) -> &str {
         self.as_str()
             .split_once(':')
-            .map_or(self.as_str(), |(prefix, _)| prefix)
+            .map_or("", |(prefix, _)| prefix)
     }
 
     /// Returns the room that every connection of a user is in.

@@ -1,11 +1,12 @@
 //! How Redis is reached, single or a cluster, with a deadline for everything.
 
 pub mod config;
+pub mod listener;
 
 use self::config::RedisConfig;
 use redis::{
-    Client, Cmd, ConnectionAddr, ErrorKind, IntoConnectionInfo, RedisConnectionInfo, RedisError,
-    RedisResult, ServerErrorKind, Value,
+    Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo, Pipeline,
+    RedisConnectionInfo, RedisError, RedisResult, ServerErrorKind, Value,
     aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig},
     cluster::ClusterClient,
     cluster_async::ClusterConnection,
@@ -46,34 +47,41 @@ impl Link {
     /// # Errors
     /// When that cannot be done within the configured time.
     pub async fn open(config: &RedisConfig) -> RedisResult<Self> {
-        let mut settings = RedisConnectionInfo::default().set_db(config.database);
-        if let Some(username) = &config.username {
-            settings = settings.set_username(username);
+        if !config.cluster {
+            return Self::open_single(config).await;
         }
-        if let Some(password) = &config.password {
-            settings = settings.set_password(password.expose());
-        }
-        let address = ConnectionAddr::Tcp(config.host().to_owned(), config.port());
-        let info = address.into_connection_info()?.set_redis_settings(settings);
-        // So that an answer that was lost can be asked for again within the time for the whole.
-        let response = config.timeout / 2;
-        if config.cluster {
-            let client = ClusterClient::builder([info])
-                .connection_timeout(config.timeout)
-                .response_timeout(response)
-                .retries(3)
-                .build()?;
-            let connection = client.get_async_connection().await?;
-            return Ok(Self::Cluster(connection));
-        }
+        let client = ClusterClient::builder([info(config)?])
+            .connection_timeout(config.timeout)
+            .response_timeout(response_timeout(config))
+            .retries(3)
+            .build()?;
+        let connection = client.get_async_connection().await?;
+        Ok(Self::Cluster(connection))
+    }
+
+    /// Connects to the one server that is named, whether it belongs to a cluster or not.
+    ///
+    /// # Errors
+    /// When that cannot be done within the configured time.
+    pub async fn open_single(config: &RedisConfig) -> RedisResult<Self> {
         let times = ConnectionManagerConfig::new()
             .set_connection_timeout(Some(config.timeout))
-            .set_response_timeout(Some(response))
+            .set_response_timeout(Some(response_timeout(config)))
             .set_max_delay(RECONNECT_AT_MOST)
             .set_number_of_retries(1);
-        let client = Client::open(info)?;
-        let connection = ConnectionManager::new_with_config(client, times).await?;
+        let connection = ConnectionManager::new_with_config(client(config)?, times).await?;
         Ok(Self::Single(connection))
+    }
+
+    /// Runs commands in one trip.
+    ///
+    /// # Errors
+    /// Redis' own for any of them, and those of the way to it.
+    pub async fn run_all(&self, commands: &Pipeline) -> RedisResult<()> {
+        match self.clone() {
+            Self::Single(mut connection) => commands.query_async(&mut connection).await,
+            Self::Cluster(mut connection) => commands.query_async(&mut connection).await,
+        }
     }
 
     /// Runs a command.
@@ -113,6 +121,27 @@ impl Link {
             answer => answer,
         }
     }
+}
+
+/// So that an answer that was lost can be asked for again within the time for the whole.
+fn response_timeout(config: &RedisConfig) -> Duration {
+    config.timeout / 2
+}
+
+fn info(config: &RedisConfig) -> RedisResult<ConnectionInfo> {
+    let mut settings = RedisConnectionInfo::default().set_db(config.database);
+    if let Some(username) = &config.username {
+        settings = settings.set_username(username);
+    }
+    if let Some(password) = &config.password {
+        settings = settings.set_password(password.expose());
+    }
+    let address = ConnectionAddr::Tcp(config.host().to_owned(), config.port());
+    Ok(address.into_connection_info()?.set_redis_settings(settings))
+}
+
+fn client(config: &RedisConfig) -> RedisResult<Client> {
+    Client::open(info(config)?)
 }
 
 /// Tells whether it is not known if a command was run.

@@ -59,6 +59,10 @@ pub struct Metrics {
     pub frames: Count,
     /// Frames that were not queued, by reason.
     pub frames_lost: Family<Of, Counter>,
+    /// Messages published for other nodes.
+    pub relayed: Counter,
+    /// Messages that did not reach other nodes, or came from them and were not understood, by reason.
+    pub relay_lost: Family<Of, Counter>,
     /// Calls of plugins.
     pub calls: Family<OfPlugin, Count>,
     /// How long calls took, in seconds.
@@ -114,6 +118,16 @@ impl Default for Metrics {
             frames_lost: register!(
                 "frames_lost",
                 "Frames not queued, by reason",
+                Family::default()
+            ),
+            relayed: register!(
+                "relayed",
+                "Messages published for other nodes",
+                Counter::default()
+            ),
+            relay_lost: register!(
+                "relay_lost",
+                "Messages between nodes that were lost, by reason",
                 Family::default()
             ),
             calls: register!(

@@ -3,7 +3,7 @@
 use super::{
     Pipeline,
     check::{self, Checked, CheckedAnswer, Step, Unacceptable},
-    execute::Caused,
+    execute::{By, Caused},
     outgoing,
 };
 use crate::{
@@ -125,7 +125,12 @@ impl Pipeline {
         if let Some(done) = &done {
             done.turn().await;
         }
-        let effects = self.executor.execute(steps, &event.namespace);
+        let by = By {
+            namespace: &event.namespace,
+            plugin: plugin.name(),
+            depth: event.depth,
+        };
+        let effects = self.executor.execute(steps, by);
         if let Some(done) = done {
             done.finish();
         }

@@ -12,6 +12,7 @@ use crate::{
         instruction::{Answer, Attachment, Emission, Instruction, Reply, Target},
         names::{ConnectionId, EventName, RoomName, UserId},
         payload,
+        recipient::Who,
     },
     ports::{Frame, PluginInfo},
     rooms::Rooms,
@@ -24,17 +25,6 @@ use std::{collections::BTreeSet, sync::Arc};
 pub struct Bounds {
     /// Targets of all instructions together.
     pub targets: usize,
-}
-
-/// Whom an instruction is about, checked.
-#[derive(Debug, Clone)]
-pub enum Who {
-    /// One connection.
-    Connection(ConnectionId),
-    /// Those in a room; a user's connections are those in the user's room.
-    Room(RoomName),
-    /// Every authenticated connection of the namespace.
-    Everyone,
 }
 
 /// One instruction, checked.

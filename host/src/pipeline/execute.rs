@@ -1,14 +1,16 @@
-//! Instructions, executed in the order listed once they have been checked and committed.
+//! Instructions, executed in the order listed once they have been checked and committed: on this
+//! node, and by the relay on the others.
 
-use super::check::{Step, Who};
+use super::check::Step;
 use crate::{
     connections::{Connection, Connections},
     core::{
         event::Notice,
-        names::{ConnectionId, Namespace},
+        names::{ConnectionId, Namespace, PluginName, RoomName},
+        recipient::Who,
     },
     metrics::{Metrics, count},
-    ports::{CloseReason, Frame, SendError},
+    ports::{Asking, CloseReason, Frame, Relay, Relayed, SendError},
     rooms::{Change, Rooms},
 };
 use bytes::Bytes;
@@ -23,8 +25,21 @@ pub struct Executor {
     pub rooms: Arc<Rooms>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Reaches the connections of other nodes.
+    pub relay: Arc<dyn Relay>,
     /// How long clients have to acknowledge an emission.
     pub ack_timeout: Duration,
+}
+
+/// Whose instructions are executed.
+#[derive(Debug, Clone, Copy)]
+pub struct By<'a> {
+    /// The plugin's namespace.
+    pub namespace: &'a Namespace,
+    /// The plugin.
+    pub plugin: &'a PluginName,
+    /// How many events of plugins' making led to it.
+    pub depth: u8,
 }
 
 /// Something that executing caused, for the mailbox of its connection.
@@ -55,9 +70,10 @@ pub struct Effects {
 }
 
 impl Executor {
-    /// Executes steps in their order, for a plugin of a namespace.
-    pub fn execute(&self, steps: Vec<Step>, namespace: &Namespace) -> Effects {
+    /// Executes steps in their order.
+    pub fn execute(&self, steps: Vec<Step>, by: By<'_>) -> Effects {
         let mut effects = Effects::default();
+        let namespace = by.namespace;
         for step in steps {
             match step {
                 Step::Emit {
@@ -66,41 +82,35 @@ impl Executor {
                     frame,
                     volatile,
                     ack,
-                } => self.emit(namespace, &to, &except, &frame, volatile, ack, &mut effects),
+                } => {
+                    let ask = ack.map(|token| Asking {
+                        plugin: by.plugin.clone(),
+                        token,
+                        depth: by.depth,
+                    });
+                    let emission = Relayed {
+                        namespace,
+                        to: &to,
+                        except: &except,
+                        frame: &frame,
+                        volatile,
+                        ask: ask.as_ref(),
+                    };
+                    self.emit_here(emission, &mut effects);
+                    if to.iter().any(|who| self.crosses(who)) {
+                        self.relay.emit(emission);
+                    }
+                }
                 Step::Join(who, room) => {
-                    for connection in self.resolve(namespace, &who) {
-                        let change = self.rooms.join(&connection.namespace, connection.id, &room);
-                        match change {
-                            Change::Joined { first } => effects.caused.push(Caused {
-                                connection,
-                                notice: Notice::Joined {
-                                    room: room.clone(),
-                                    first,
-                                },
-                            }),
-                            Change::TooMany => tracing::warn!(
-                                connection = %connection.id, %room,
-                                "a connection was not joined: it is in as many rooms as it may be"
-                            ),
-                            _ => {}
-                        }
+                    self.join_here(namespace, &who, &room, &mut effects);
+                    if self.crosses(&who) {
+                        self.relay.join(namespace, &who, &room);
                     }
                 }
                 Step::Leave(who, room) => {
-                    for connection in self.resolve(namespace, &who) {
-                        let change = self
-                            .rooms
-                            .leave(&connection.namespace, connection.id, &room);
-                        if let Change::Left { last } = change {
-                            effects.caused.push(Caused {
-                                connection,
-                                notice: Notice::Left {
-                                    room: room.clone(),
-                                    last,
-                                    disconnected: false,
-                                },
-                            });
-                        }
+                    self.leave_here(namespace, &who, &room, &mut effects);
+                    if self.crosses(&who) {
+                        self.relay.leave(namespace, &who, &room);
                     }
                 }
                 Step::Disconnect {
@@ -108,14 +118,102 @@ impl Executor {
                     reason,
                     transport,
                 } => {
-                    for connection in self.resolve(namespace, &who) {
-                        tracing::info!(connection = %connection.id, reason, "a plugin disconnects a connection");
-                        self.disconnect(&connection, transport);
+                    self.disconnect_here(namespace, &who, &reason, transport);
+                    if self.crosses(&who) {
+                        self.relay.disconnect(namespace, &who, transport);
                     }
                 }
             }
         }
         effects
+    }
+
+    /// Tells whether connections of other nodes may be meant.
+    fn crosses(&self, who: &Who) -> bool {
+        match who {
+            Who::Connection(id) => self.connections.get(*id).is_none(),
+            Who::Room(_) | Who::Everyone => true,
+        }
+    }
+
+    /// Sends a frame to connections of this node.
+    pub fn emit_here(&self, emission: Relayed<'_>, effects: &mut Effects) {
+        let Relayed {
+            namespace,
+            to,
+            except,
+            frame,
+            volatile,
+            ask,
+        } = emission;
+        for connection in self.recipients(namespace, to, except) {
+            match ask {
+                None => self.send(&connection, frame, volatile),
+                Some(Asking { token, .. }) => effects.pending.push(PendingAck {
+                    answer: connection.outbound.emit_with_ack(frame, self.ack_timeout),
+                    connection,
+                    token: token.clone(),
+                }),
+            }
+        }
+    }
+
+    /// Puts connections of this node into a room.
+    pub fn join_here(
+        &self,
+        namespace: &Namespace,
+        who: &Who,
+        room: &RoomName,
+        effects: &mut Effects,
+    ) {
+        for connection in self.resolve(namespace, who) {
+            let change = self.rooms.join(&connection.namespace, connection.id, room);
+            match change {
+                Change::Joined { first } => effects.caused.push(Caused {
+                    connection,
+                    notice: Notice::Joined {
+                        room: room.clone(),
+                        first,
+                    },
+                }),
+                Change::TooMany => tracing::warn!(
+                    connection = %connection.id, %room,
+                    "a connection was not joined: it is in as many rooms as it may be"
+                ),
+                _ => {}
+            }
+        }
+    }
+
+    /// Takes connections of this node out of a room.
+    pub fn leave_here(
+        &self,
+        namespace: &Namespace,
+        who: &Who,
+        room: &RoomName,
+        effects: &mut Effects,
+    ) {
+        for connection in self.resolve(namespace, who) {
+            let change = self.rooms.leave(&connection.namespace, connection.id, room);
+            if let Change::Left { last } = change {
+                effects.caused.push(Caused {
+                    connection,
+                    notice: Notice::Left {
+                        room: room.clone(),
+                        last,
+                        disconnected: false,
+                    },
+                });
+            }
+        }
+    }
+
+    /// Ends connections of this node.
+    pub fn disconnect_here(&self, namespace: &Namespace, who: &Who, reason: &str, transport: bool) {
+        for connection in self.resolve(namespace, who) {
+            tracing::info!(connection = %connection.id, reason, "a connection is ended");
+            self.disconnect(&connection, transport);
+        }
     }
 
     /// Sends a frame to one connection; one whose queue is full is closed instead of losing frames
@@ -150,30 +248,8 @@ impl Executor {
         }
     }
 
-    #[allow(clippy::too_many_arguments)]
-    fn emit(
-        &self,
-        namespace: &Namespace,
-        to: &[Who],
-        except: &[Who],
-        frame: &Frame,
-        volatile: bool,
-        ack: Option<Arc<str>>,
-        effects: &mut Effects,
-    ) {
-        for connection in self.recipients(namespace, to, except) {
-            match &ack {
-                None => self.send(&connection, frame, volatile),
-                Some(token) => effects.pending.push(PendingAck {
-                    answer: connection.outbound.emit_with_ack(frame, self.ack_timeout),
-                    connection,
-                    token: token.clone(),
-                }),
-            }
-        }
-    }
-
-    fn recipients(
+    /// Returns connections of this node.
+    pub fn recipients(
         &self,
         namespace: &Namespace,
         to: &[Who],

@@ -9,6 +9,7 @@
 //! | [`check`] | may it want that? |
 //! | [`execute`] | 5: what it wants done |
 //! | [`outgoing`] | what was committed is sent although its host has ended |
+//! | [`relayed`] | what other nodes want done on this one |
 //! | [`answer`] | the sender hears of it, exactly once |
 //! | [`timers`] | timers that are due |
 
@@ -19,6 +20,7 @@ pub mod check;
 pub mod config;
 pub mod execute;
 pub mod outgoing;
+pub mod relayed;
 pub mod route;
 pub mod timers;
 pub mod view;

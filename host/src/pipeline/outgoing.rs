@@ -7,11 +7,14 @@
 
 use super::{
     Pipeline,
-    check::{Step, Who},
-    execute::Executor,
+    check::Step,
+    execute::{By, Executor},
 };
 use crate::{
-    core::names::{ConnectionId, Namespace, RoomName},
+    core::{
+        names::{ConnectionId, Namespace, RoomName},
+        recipient::Who,
+    },
     ports::{Fault, Frame, PartitionOf, Unsent},
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -174,5 +177,10 @@ fn send(executor: &Executor, unsent: &Unsent) {
         tracing::error!(plugin = %unsent.plugin, "what was left unsent cannot be read");
         return;
     };
-    executor.execute(steps, &namespace);
+    let by = By {
+        namespace: &namespace,
+        plugin: &unsent.plugin,
+        depth: 0,
+    };
+    executor.execute(steps, by);
 }

@@ -1,0 +1,178 @@
+//! The way in: what other nodes want done here is done, and what they ask is answered.
+
+use super::{
+    Cluster,
+    msgpack::{self, Malformed},
+    wire::{self, Answer, Asked, Broadcast, Channels, Request, Selection},
+};
+use crate::{
+    core::recipient::Who,
+    link::listener::Topic,
+    metrics::count,
+    pipeline::Pipeline,
+    ports::{Asking, Relayed},
+};
+use rmpv::Value;
+use std::sync::Arc;
+
+/// See the module's page.
+#[derive(Clone)]
+pub(super) struct Inbox {
+    pub(super) cluster: Arc<Cluster>,
+    pub(super) pipeline: Arc<Pipeline>,
+}
+
+impl Inbox {
+    /// Returns what is to be listened to.
+    pub(super) fn topics(&self) -> Vec<Topic> {
+        let all = self.cluster.channels.iter().flat_map(|channels| {
+            [
+                Topic::Prefix(channels.broadcast.clone()),
+                Topic::Channel(channels.request.clone()),
+            ]
+        });
+        all.collect()
+    }
+
+    /// Takes one message.
+    pub(super) fn take(&self, channel: &str, bytes: &[u8]) {
+        for channels in &self.cluster.channels {
+            let taken = if channel == channels.request {
+                self.take_request(channels, bytes)
+            } else if channel.starts_with(&channels.broadcast) {
+                self.take_broadcast(channels, channel, bytes)
+            } else {
+                continue;
+            };
+            if let Err(Malformed(why)) = taken {
+                count(&self.cluster.metrics.relay_lost, "malformed");
+                tracing::warn!(channel, why, "another node sent what cannot be understood");
+            }
+            return;
+        }
+    }
+
+    fn take_broadcast(
+        &self,
+        channels: &Channels,
+        channel: &str,
+        bytes: &[u8],
+    ) -> Result<(), Malformed> {
+        // Most are not even read where nobody is concerned.
+        if let Some(room) = channels.room_of(channel)
+            && !self
+                .pipeline
+                .concerns(&channels.namespace, &Who::of_room(room))
+        {
+            return Ok(());
+        }
+        let broadcast = wire::read_broadcast(bytes, &self.cluster.uid, &channels.namespace)?;
+        if let Some(broadcast) = broadcast {
+            self.emit(channels, &broadcast, None);
+        }
+        Ok(())
+    }
+
+    fn emit(&self, channels: &Channels, broadcast: &Broadcast, ask: Option<&Asking>) {
+        self.pipeline.emit_relayed(Relayed {
+            namespace: &channels.namespace,
+            to: &broadcast.selection.to,
+            except: &broadcast.selection.except,
+            frame: &broadcast.frame,
+            volatile: broadcast.volatile,
+            ask,
+        });
+    }
+
+    fn take_request(&self, channels: &Channels, bytes: &[u8]) -> Result<(), Malformed> {
+        let Some(Asked { id, request }) = wire::read_request(bytes, &self.cluster.uid)? else {
+            return Ok(());
+        };
+        let (pipeline, namespace) = (&self.pipeline, &channels.namespace);
+        let answer = match request {
+            Request::Join(Selection { to, except }, rooms) => {
+                pipeline.join_relayed(namespace, &to, &except, &rooms);
+                Some(Answer::Done)
+            }
+            Request::Leave(Selection { to, except }, rooms) => {
+                pipeline.leave_relayed(namespace, &to, &except, &rooms);
+                Some(Answer::Done)
+            }
+            Request::Disconnect(Selection { to, except }, transport) => {
+                pipeline.disconnect_relayed(namespace, &to, &except, transport);
+                Some(Answer::Done)
+            }
+            Request::Sockets(Selection { to, except }) => {
+                let found = pipeline.find_relayed(namespace, &to, &except).into_iter();
+                let ids = found.map(|(connection, _)| Value::from(connection.id.to_string()));
+                Some(Answer::Sockets(ids.collect()))
+            }
+            Request::Fetch(selection) => Some(self.fetch(channels, &selection)),
+            Request::AllRooms => {
+                let (rooms, connections) = pipeline.all_rooms(namespace);
+                let rooms = rooms.iter().map(|room| room.as_str().to_owned());
+                let connections = connections.iter().map(ToString::to_string);
+                Some(Answer::Rooms(rooms.chain(connections).collect()))
+            }
+            Request::ServerSideEmit => {
+                tracing::debug!("an event for servers is not for this one");
+                None
+            }
+            Request::Ask(broadcast, Some(asking)) => {
+                self.emit(channels, &broadcast, Some(&asking));
+                None
+            }
+            Request::Ask(broadcast, None) => {
+                id.as_deref().map(|id| self.ask(channels, id, &broadcast))
+            }
+        };
+        if let (Some(answer), Some(id)) = (answer, id) {
+            self.answer(channels, &id, answer);
+        }
+        Ok(())
+    }
+
+    fn answer(&self, channels: &Channels, id: &str, answer: Answer) {
+        let message = wire::write_answer(id, answer);
+        let channel = channels.response.clone();
+        self.cluster.publisher.give(channel, message, false);
+    }
+
+    fn fetch(&self, channels: &Channels, Selection { to, except }: &Selection) -> Answer {
+        let found = self.pipeline.find_relayed(&channels.namespace, to, except);
+        let sockets = found.into_iter().map(|(connection, rooms)| {
+            let id = connection.id.to_string();
+            let rooms = rooms.iter().map(|room| room.as_str().to_owned());
+            let rooms = [id.clone()].into_iter().chain(rooms).collect();
+            let identity = connection.identity();
+            let (user, role) = identity.as_ref().map_or(("", ""), |identity| {
+                (identity.user.as_str(), identity.role.as_str())
+            });
+            wire::socket(&id, rooms, user, role)
+        });
+        Answer::Sockets(sockets.collect())
+    }
+
+    /// Asks clients for another server, which is told how many they are, and then of each answer.
+    fn ask(&self, channels: &Channels, id: &str, broadcast: &Broadcast) -> Answer {
+        let Selection { to, except } = &broadcast.selection;
+        let asked = self
+            .pipeline
+            .ask_relayed(&channels.namespace, to, except, &broadcast.frame);
+        let count = asked.len();
+        for answer in asked {
+            let (inbox, channels, id) = (self.clone(), channels.clone(), id.to_owned());
+            tokio::spawn(async move {
+                let Ok((args, attachments)) = answer.await else {
+                    return;
+                };
+                // Node.js takes the first argument only.
+                let args = msgpack::from_json(&args, &attachments);
+                let first = args.ok().and_then(|args| args.as_array()?.first().cloned());
+                let first = Answer::Acknowledged(first.unwrap_or(Value::Nil));
+                inbox.answer(&channels, &id, first);
+            });
+        }
+        Answer::Asked(count)
+    }
+}

@@ -1,0 +1,195 @@
+//! The way out: messages are published one after the other, in the order in which they were given.
+//! While Redis is away they wait, as far as there is room, and not for long.
+
+use crate::{
+    link::{Link, listener::Health},
+    metrics::{Metrics, count},
+};
+use redis::RedisResult;
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// Messages that go out in one trip.
+const AT_ONCE: usize = 512;
+
+/// How long a message may wait, and one that may be lost. What is older would be heard out of time.
+const FRESH: Duration = Duration::from_secs(10);
+const FRESH_VOLATILE: Duration = Duration::from_millis(500);
+
+/// The pause before what could not be published is tried again.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How long after this node others are given to listen again.
+const OTHERS: Duration = Duration::from_millis(500);
+
+enum Given {
+    Message(Message),
+    /// Answered when all before it is published, or given up.
+    Flush(oneshot::Sender<()>),
+}
+
+struct Message {
+    channel: String,
+    bytes: Vec<u8>,
+    until: Instant,
+}
+
+impl Message {
+    fn size(&self) -> usize {
+        // A constant for the message itself, so that empty ones do not wait for free.
+        self.channel.len() + self.bytes.len() + 128
+    }
+}
+
+/// See the module's page.
+pub(super) struct Publisher {
+    messages: mpsc::UnboundedSender<Given>,
+    waiting: Arc<AtomicUsize>,
+    most: usize,
+    metrics: Arc<Metrics>,
+}
+
+impl Publisher {
+    /// Starts one; what it was not able to publish is published when it can.
+    pub(super) fn start(
+        link: Link,
+        health: watch::Receiver<Health>,
+        most: usize,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let (messages, given) = mpsc::unbounded_channel();
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let counted = Counted {
+            waiting: waiting.clone(),
+            metrics: metrics.clone(),
+        };
+        tokio::spawn(publish(link, health, given, counted));
+        Self {
+            messages,
+            waiting,
+            most,
+            metrics,
+        }
+    }
+
+    /// Gives a message to be published. Never waits.
+    pub(super) fn give(&self, channel: String, bytes: Vec<u8>, volatile: bool) {
+        let fresh = if volatile { FRESH_VOLATILE } else { FRESH };
+        let message = Message {
+            channel,
+            bytes,
+            until: Instant::now() + fresh,
+        };
+        let size = message.size();
+        if self.waiting.fetch_add(size, Ordering::AcqRel) + size > self.most {
+            self.waiting.fetch_sub(size, Ordering::AcqRel);
+            count(&self.metrics.relay_lost, "full");
+            return;
+        }
+        // Only when the runtime ends is nobody there.
+        self.messages.send(Given::Message(message)).ok();
+    }
+}
+
+impl Publisher {
+    /// Returns when nothing waits any more.
+    pub(super) async fn flush(&self) {
+        let (flushed, answered) = oneshot::channel();
+        if self.messages.send(Given::Flush(flushed)).is_ok() {
+            answered.await.ok();
+        }
+    }
+}
+
+struct Counted {
+    waiting: Arc<AtomicUsize>,
+    metrics: Arc<Metrics>,
+}
+
+impl Counted {
+    /// Takes away what has waited too long.
+    fn drop_stale(&self, batch: &mut VecDeque<Message>) {
+        let now = Instant::now();
+        batch.retain(|message| {
+            let is_fresh = message.until > now;
+            if !is_fresh {
+                self.waiting.fetch_sub(message.size(), Ordering::AcqRel);
+                count(&self.metrics.relay_lost, "late");
+            }
+            is_fresh
+        });
+    }
+}
+
+async fn publish(
+    link: Link,
+    health: watch::Receiver<Health>,
+    mut given: mpsc::UnboundedReceiver<Given>,
+    counted: Counted,
+) {
+    let mut batch: VecDeque<Message> = VecDeque::new();
+    let mut flushes: Vec<oneshot::Sender<()>> = Vec::new();
+    let mut lost = false;
+    loop {
+        if batch.is_empty() {
+            for flushed in flushes.drain(..) {
+                flushed.send(()).ok();
+            }
+            match given.recv().await {
+                Some(Given::Message(first)) => batch.push_back(first),
+                Some(Given::Flush(flushed)) => flushes.push(flushed),
+                None => return,
+            }
+        }
+        while batch.len() < AT_ONCE
+            && flushes.is_empty()
+            && let Ok(next) = given.try_recv()
+        {
+            match next {
+                Given::Message(next) => batch.push_back(next),
+                Given::Flush(flushed) => flushes.push(flushed),
+            }
+        }
+        counted.drop_stale(&mut batch);
+        let listening = *health.borrow() == Health::Listening;
+        if listening && lost {
+            // The others come back at about the same time, and what is said before is not heard.
+            lost = false;
+            tokio::time::sleep(OTHERS).await;
+            continue;
+        }
+        let published = match (listening, batch.is_empty()) {
+            (_, true) => continue,
+            (true, false) => publish_all(&link, &batch).await.is_ok(),
+            (false, false) => false,
+        };
+        if published {
+            let sizes = batch.iter().map(Message::size).sum();
+            counted.waiting.fetch_sub(sizes, Ordering::AcqRel);
+            counted.metrics.relayed.inc_by(batch.len() as u64);
+            batch.clear();
+        } else {
+            lost = true;
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
+
+async fn publish_all(link: &Link, batch: &VecDeque<Message>) -> RedisResult<()> {
+    let mut pipeline = redis::Pipeline::with_capacity(batch.len());
+    for message in batch {
+        pipeline
+            .cmd("PUBLISH")
+            .arg(&message.channel)
+            .arg(&message.bytes)
+            .ignore();
+    }
+    link.run_all(&pipeline).await
+}

@@ -1,0 +1,154 @@
+//! What other nodes of the cluster want done on this one. They have checked and committed it; here it
+//! is only carried out, and goes no further.
+
+use super::{Pipeline, execute::Effects};
+use crate::{
+    connections::Connection,
+    core::{
+        names::{ConnectionId, Namespace, RoomName, USER_PREFIX},
+        recipient::Who,
+    },
+    ports::{Frame, Relayed},
+};
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use std::{collections::BTreeSet, sync::Arc};
+
+/// A client's answer that is on its way: the JSON array of its arguments and their attachments.
+pub type Answer = BoxFuture<'static, Result<(String, Vec<Bytes>), &'static str>>;
+
+impl Pipeline {
+    /// Sends a frame to connections of this node.
+    pub fn emit_relayed(self: &Arc<Self>, emission: Relayed<'_>) {
+        let mut effects = Effects::default();
+        self.executor.emit_here(emission, &mut effects);
+        if let Some(asking) = emission.ask {
+            self.ask(effects.pending, &asking.plugin, asking.depth);
+        }
+    }
+
+    /// Sends a frame to connections of this node and returns what resolves to their answers.
+    #[must_use]
+    pub fn ask_relayed(
+        &self,
+        namespace: &Namespace,
+        to: &[Who],
+        except: &[Who],
+        frame: &Frame,
+    ) -> Vec<Answer> {
+        self.executor
+            .recipients(namespace, to, except)
+            .into_iter()
+            .map(|connection| {
+                connection
+                    .outbound
+                    .emit_with_ack(frame, self.executor.ack_timeout)
+            })
+            .collect()
+    }
+
+    /// Puts connections of this node into rooms. The rooms of users are the host's own.
+    pub fn join_relayed(
+        self: &Arc<Self>,
+        namespace: &Namespace,
+        who: &[Who],
+        except: &[Who],
+        rooms: &[RoomName],
+    ) {
+        self.change_rooms(
+            namespace,
+            who,
+            except,
+            rooms,
+            |pipeline, one, room, effects| {
+                pipeline.executor.join_here(namespace, one, room, effects);
+            },
+        );
+    }
+
+    /// Takes connections of this node out of rooms.
+    pub fn leave_relayed(
+        self: &Arc<Self>,
+        namespace: &Namespace,
+        who: &[Who],
+        except: &[Who],
+        rooms: &[RoomName],
+    ) {
+        self.change_rooms(
+            namespace,
+            who,
+            except,
+            rooms,
+            |pipeline, one, room, effects| {
+                pipeline.executor.leave_here(namespace, one, room, effects);
+            },
+        );
+    }
+
+    fn change_rooms(
+        self: &Arc<Self>,
+        namespace: &Namespace,
+        who: &[Who],
+        except: &[Who],
+        rooms: &[RoomName],
+        change: impl Fn(&Self, &Who, &RoomName, &mut Effects),
+    ) {
+        let mut effects = Effects::default();
+        for connection in self.executor.recipients(namespace, who, except) {
+            let one = Who::Connection(connection.id);
+            for room in rooms.iter().filter(|room| room.prefix() != USER_PREFIX) {
+                change(self, &one, room, &mut effects);
+            }
+        }
+        self.deliver(effects.caused, None, 1);
+    }
+
+    /// Ends connections of this node.
+    pub fn disconnect_relayed(
+        &self,
+        namespace: &Namespace,
+        who: &[Who],
+        except: &[Who],
+        transport: bool,
+    ) {
+        for connection in self.executor.recipients(namespace, who, except) {
+            self.executor.disconnect(&connection, transport);
+        }
+    }
+
+    /// Returns connections of this node with the rooms that they are in.
+    #[must_use]
+    pub fn find_relayed(
+        &self,
+        namespace: &Namespace,
+        who: &[Who],
+        except: &[Who],
+    ) -> Vec<(Arc<Connection>, Vec<RoomName>)> {
+        self.executor
+            .recipients(namespace, who, except)
+            .into_iter()
+            .map(|connection| {
+                let rooms = self.executor.rooms.of_connection(connection.id);
+                (connection, rooms)
+            })
+            .collect()
+    }
+
+    /// Tells whether anybody on this node is meant by the name of a room.
+    #[must_use]
+    pub fn concerns(&self, namespace: &Namespace, who: &Who) -> bool {
+        match who {
+            Who::Connection(id) => self.connections.get(*id).is_some(),
+            Who::Room(room) => self.executor.rooms.is_in_use(namespace, room),
+            Who::Everyone => !self.connections.is_empty(),
+        }
+    }
+
+    /// Returns the rooms of this node, and its connections, each of which is a room to other nodes.
+    #[must_use]
+    pub fn all_rooms(&self, namespace: &Namespace) -> (BTreeSet<RoomName>, Vec<ConnectionId>) {
+        let connections = self.connections.in_namespace(namespace);
+        let ids = connections.iter().map(|connection| connection.id).collect();
+        (self.executor.rooms.all_in(namespace), ids)
+    }
+}

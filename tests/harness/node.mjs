@@ -1,0 +1,61 @@
+// A Socket.IO server of Node.js with the stock Redis adapter, for clusters of both kinds.
+
+import { createServer } from "node:http";
+import { once } from "node:events";
+import { createAdapter } from "@socket.io/redis-adapter";
+import { Emitter } from "@socket.io/redis-emitter";
+import { createClient } from "redis";
+import { Server } from "socket.io";
+
+const open = new Set();
+
+/** Ends every server and emitter that was started since the last call. */
+export async function closeNodeServers() {
+  for (const one of open) await one.dispose();
+  open.clear();
+}
+
+async function connected(redis) {
+  const client = createClient({ url: `redis://127.0.0.1:${redis.port}` });
+  client.on("error", () => {}); // It reconnects by itself; what matters is seen at the sockets.
+  await client.connect();
+  return client;
+}
+
+/** A server whose clients join with `join(room)` and speak to a room with `say(room, name, …)`. */
+export class NodeServer {
+  static async start(redis) {
+    const server = new NodeServer();
+    server.redis = [await connected(redis), await connected(redis)];
+    server.http = createServer().listen(0, "127.0.0.1");
+    await once(server.http, "listening");
+    server.io = new Server(server.http, { adapter: createAdapter(...server.redis) });
+    server.io.on("connection", (socket) => {
+      socket.on("join", async (room, answer) => {
+        await socket.join(room);
+        answer({ ok: true });
+      });
+      socket.on("say", (room, name, ...args) => {
+        const answer = args.pop();
+        server.io.to(room).emit(name, ...args);
+        answer({ ok: true });
+      });
+    });
+    server.url = `http://127.0.0.1:${server.http.address().port}`;
+    open.add(server);
+    return server;
+  }
+
+  async dispose() {
+    await this.io.close();
+    // Not `disconnect`: what the adapter has asked for in closing is answered first.
+    for (const client of this.redis) await client.quit();
+  }
+}
+
+/** What any process emits with that has no sockets. */
+export async function redisEmitter(redis) {
+  const client = await connected(redis);
+  open.add({ dispose: () => client.quit() });
+  return new Emitter(client);
+}
