@@ -11,10 +11,10 @@ use crate::{
     metrics::Metrics,
     pipeline::{
         Pipeline, authorise::TokenTimes, check::Bounds, execute::Executor, outgoing, route::Routes,
-        timers, view::RoomsOfNode,
+        timers, view::RoomsSeen,
     },
     plugin::{Runtime, config::PluginConfigs},
-    ports::{Alone, Relay, StateStore},
+    ports::{Alone, Journal, Relay, StateStore},
     rooms::Rooms,
     socket::{self, Edge},
     store,
@@ -75,15 +75,12 @@ impl App {
         let metrics = Arc::new(Metrics::default());
         let store = store::open(&config.state, &config.redis).await?;
         let cluster = join_cluster(&config, &metrics).await?;
-        let relay: Arc<dyn Relay> = match &cluster {
-            Some(cluster) => cluster.clone(),
-            None => Arc::new(Alone),
+        let (relay, journal): (Arc<dyn Relay>, Arc<dyn Journal>) = match &cluster {
+            Some(cluster) => (cluster.clone(), cluster.clone()),
+            None => (Arc::new(Alone), Arc::new(Alone)),
         };
-        let pipeline = build_pipeline(&config, metrics.clone(), store.clone(), relay)?;
-        let rooms = Arc::new(RoomsOfNode {
-            connections: pipeline.connections.clone(),
-            rooms: pipeline.executor.rooms.clone(),
-        });
+        let pipeline = build_pipeline(&config, metrics.clone(), store.clone(), relay, journal)?;
+        let rooms = Arc::new(RoomsSeen(pipeline.executor.rooms.clone()));
         let routes = pipeline.routes.clone();
         let plugins = Runtime::start(
             config.plugins.clone(),
@@ -214,9 +211,10 @@ fn build_pipeline(
     metrics: Arc<Metrics>,
     store: Arc<dyn StateStore>,
     relay: Arc<dyn Relay>,
+    journal: Arc<dyn Journal>,
 ) -> Result<Arc<Pipeline>> {
     let connections = Arc::new(Connections::new(config.limits.of_connections()));
-    let rooms = Arc::new(Rooms::new(config.limits.rooms_per_connection));
+    let rooms = Arc::new(Rooms::new(config.limits.rooms_per_connection, journal));
     let authenticator =
         TokenAuthenticator::new(&config.auth).context("the keys for tokens could not be read")?;
     Ok(Arc::new(Pipeline {

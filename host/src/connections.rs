@@ -197,6 +197,7 @@ pub struct Connection {
     refusals: AtomicU32,
     closing: AtomicBool,
     deaf: AtomicBool,
+    swept: AtomicBool,
 }
 
 impl std::fmt::Debug for Connection {
@@ -237,6 +238,17 @@ impl Connection {
     #[must_use]
     pub fn is_deaf(&self) -> bool {
         self.deaf.load(Ordering::Acquire)
+    }
+
+    /// Marks that another host has told plugins of this connection's end.
+    pub fn mark_swept(&self) {
+        self.swept.store(true, Ordering::Release);
+    }
+
+    /// Tells whether another host has told plugins of this connection's end.
+    #[must_use]
+    pub fn is_swept(&self) -> bool {
+        self.swept.load(Ordering::Acquire)
     }
 
     /// Takes one event's worth of the connection's and of its user's rate.
@@ -472,6 +484,7 @@ impl Connections {
             refusals: AtomicU32::new(0),
             closing: AtomicBool::new(false),
             deaf: AtomicBool::new(false),
+            swept: AtomicBool::new(false),
         })
     }
 

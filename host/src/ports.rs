@@ -3,8 +3,10 @@
 
 mod state;
 
+mod members;
 mod relay;
 
+pub use self::members::{Journal, Moved};
 pub use self::relay::{Alone, Asking, Relay, Relayed};
 pub use self::state::{
     Appended, Commit, CommitError, Committed, DueTimer, DueTimers, Entry, Fault, Growth,
@@ -57,6 +59,8 @@ pub enum CloseReason {
     Unused,
     /// The host shuts down.
     Draining,
+    /// Other hosts have taken this one for dead.
+    LostLease,
 }
 
 impl CloseReason {
@@ -69,6 +73,7 @@ impl CloseReason {
             Self::Flooding => "flooding",
             Self::Unused => "unused",
             Self::Draining => "draining",
+            Self::LostLease => "lost-lease",
         }
     }
 }

@@ -2,8 +2,13 @@
 
 use super::config;
 use crate::{
-    config::Flags, connections::Connections, core::names::PluginName, metrics::Metrics,
-    pipeline::view::RoomsOfNode, plugin::loader::Loader, ports::Plugin, rooms::Rooms,
+    config::Flags,
+    core::names::PluginName,
+    metrics::Metrics,
+    pipeline::view::RoomsSeen,
+    plugin::loader::Loader,
+    ports::{Alone, Plugin},
+    rooms::Rooms,
     store::memory::MemoryStore,
 };
 use anyhow::{Context, Result, bail};
@@ -15,13 +20,10 @@ pub(super) fn check(file: &Path, flags: &Flags) -> Result<ExitCode> {
         Ok(loaded) => loaded.config,
         Err(code) => return Ok(code),
     };
-    let rooms = RoomsOfNode {
-        connections: Arc::new(Connections::new(config.limits.of_connections())),
-        rooms: Arc::new(Rooms::new(config.limits.rooms_per_connection)),
-    };
+    let nobody = Arc::new(Rooms::new(0, Arc::new(Alone)));
     let loader = Loader::new(
         config.plugins,
-        Arc::new(rooms),
+        Arc::new(RoomsSeen(nobody)),
         Arc::new(MemoryStore::default()),
         Arc::new(Metrics::default()),
     )?;

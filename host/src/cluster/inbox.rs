@@ -1,8 +1,9 @@
 //! The way in: what other nodes want done here is done, and what they ask is answered.
 
 use super::{
-    Cluster,
+    Cluster, leases,
     msgpack::{self, Malformed},
+    others::Others,
     wire::{self, Answer, Asked, Broadcast, Channels, Request, Selection},
 };
 use crate::{
@@ -12,6 +13,7 @@ use crate::{
     pipeline::Pipeline,
     ports::{Asking, Relayed},
 };
+use parking_lot::Mutex;
 use rmpv::Value;
 use std::sync::Arc;
 
@@ -20,6 +22,7 @@ use std::sync::Arc;
 pub(super) struct Inbox {
     pub(super) cluster: Arc<Cluster>,
     pub(super) pipeline: Arc<Pipeline>,
+    pub(super) others: Arc<Mutex<Others>>,
 }
 
 impl Inbox {
@@ -31,11 +34,19 @@ impl Inbox {
                 Topic::Channel(channels.request.clone()),
             ]
         });
-        all.collect()
+        let letters = Topic::Channel(self.cluster.letters.clone());
+        all.chain([letters]).collect()
     }
 
     /// Takes one message.
     pub(super) fn take(&self, channel: &str, bytes: &[u8]) {
+        if channel == self.cluster.letters {
+            match serde_json::from_slice(bytes) {
+                Ok(letter) => leases::take(&self.cluster, &self.others, letter),
+                Err(_) => self.malformed(channel, "expected a letter of another host"),
+            }
+            return;
+        }
         for channels in &self.cluster.channels {
             let taken = if channel == channels.request {
                 self.take_request(channels, bytes)
@@ -45,11 +56,15 @@ impl Inbox {
                 continue;
             };
             if let Err(Malformed(why)) = taken {
-                count(&self.cluster.metrics.relay_lost, "malformed");
-                tracing::warn!(channel, why, "another node sent what cannot be understood");
+                self.malformed(channel, why);
             }
             return;
         }
+    }
+
+    fn malformed(&self, channel: &str, why: &str) {
+        count(&self.cluster.metrics.relay_lost, "malformed");
+        tracing::warn!(channel, why, "another node sent what cannot be understood");
     }
 
     fn take_broadcast(

@@ -7,6 +7,16 @@
 //! | [`msgpack`] | JSON with attachments, as Node.js writes it |
 //! | [`publisher`] | the way out |
 //! | [`inbox`] | the way in |
+//! | [`letters`] | what hosts tell each other about their connections |
+//! | [`own`], [`others`] | what this one tells, and what others have told |
+//! | [`leases`] | who lives, and who takes whom for dead |
+//!
+//! | in Redis | type | lives | what |
+//! |---|---|---|---|
+//! | `PREFIX:nodes` | channel | | letters of hosts |
+//! | `KEY#…`, `KEY-request#…`, `KEY-response#…` | channels | | see [`wire`] |
+//! | `PREFIX:burying` | string | 30 s, or until done | who takes others for dead |
+//! | `PREFIX:buried` | sorted set | an hour | who was taken for dead, by when |
 //!
 //! It stands beside the Socket.IO library and not under it as its adapter: who is in which room is
 //! `rooms`' business, and frames are handed to each connection apart. Nothing of this node ever waits
@@ -14,13 +24,21 @@
 
 pub mod config;
 mod inbox;
+mod leases;
+mod letters;
 mod msgpack;
+mod others;
+mod own;
 mod publisher;
 mod wire;
 
 use self::{
     config::ClusterConfig,
     inbox::Inbox,
+    leases::{Lease, Wanted, fresh_node},
+    letters::{Letter, Said},
+    others::Others,
+    own::Own,
     publisher::Publisher,
     wire::{Change, Channels},
 };
@@ -36,23 +54,38 @@ use crate::{
     },
     metrics::Metrics,
     pipeline::Pipeline,
-    ports::{Relay, Relayed},
+    ports::{Journal, Moved, Relay, Relayed},
 };
 use anyhow::{Context, Result};
 use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 use std::sync::Arc;
-use tokio::sync::watch;
-use uuid::Uuid;
+use tokio::sync::{mpsc, watch};
 
 /// This node's place among the others.
 pub struct Cluster {
+    /// Its name in Node.js' messages.
     uid: String,
+    /// Its name among hosts, until it is taken for dead.
+    node: Mutex<String>,
+    /// The channel for hosts' letters.
+    letters: String,
     channels: Vec<Channels>,
     publisher: Publisher,
     health: watch::Receiver<Health>,
-    listening: parking_lot::Mutex<Option<watch::Sender<Health>>>,
+    /// What is taken when listening begins.
+    prepared: Mutex<Option<Prepared>>,
+    moved: mpsc::UnboundedSender<Moved>,
+    wanted: mpsc::UnboundedSender<Wanted>,
     redis: RedisConfig,
     metrics: Arc<Metrics>,
+}
+
+struct Prepared {
+    link: Link,
+    listening: watch::Sender<Health>,
+    moved: mpsc::UnboundedReceiver<Moved>,
+    wanted: mpsc::UnboundedReceiver<Wanted>,
 }
 
 impl Cluster {
@@ -73,44 +106,66 @@ impl Cluster {
             )
         })?;
         let (listening, health) = watch::channel(Health::Starting);
+        let (moved, moves) = mpsc::unbounded_channel();
+        let (wanted, wants) = mpsc::unbounded_channel();
+        let publisher = Publisher::start(
+            link.clone(),
+            health.clone(),
+            config.queue_bytes,
+            metrics.clone(),
+        );
         Ok(Arc::new(Self {
-            uid: Uuid::now_v7().simple().to_string(),
+            uid: fresh_node(),
+            node: Mutex::new(fresh_node()),
+            letters: format!("{}:nodes", redis.prefix),
             channels: namespaces
                 .iter()
                 .map(|namespace| Channels::new(&config.key, namespace))
                 .collect(),
-            publisher: Publisher::start(link, health.clone(), config.queue_bytes, metrics.clone()),
+            publisher,
             health,
-            listening: parking_lot::Mutex::new(Some(listening)),
+            prepared: Mutex::new(Some(Prepared {
+                link,
+                listening,
+                moved: moves,
+                wanted: wants,
+            })),
+            moved,
+            wanted,
             redis: redis.clone(),
             metrics,
         }))
     }
 
-    /// Begins to do what others want done here.
+    /// Begins to do what others want done here, and to tell them of this node's connections.
     pub fn listen(self: &Arc<Self>, pipeline: &Arc<Pipeline>) {
-        let Some(listening) = self.listening.lock().take() else {
+        let Some(prepared) = self.prepared.lock().take() else {
             return;
+        };
+        let others = Arc::new(Mutex::new(Others::new(pipeline.executor.rooms.clone())));
+        let lease = Lease {
+            cluster: self.clone(),
+            pipeline: pipeline.clone(),
+            link: prepared.link,
+            prefix: self.redis.prefix.clone(),
+            moved: prepared.moved,
+            wanted: prepared.wanted,
+            others: others.clone(),
+            own: Own::default(),
         };
         let inbox = Inbox {
             cluster: self.clone(),
             pipeline: pipeline.clone(),
+            others,
         };
         let topics = inbox.topics();
-        let listener = listen(
+        tokio::spawn(listen(
             self.redis.clone(),
             topics,
-            listening,
-            move |channel, bytes| {
-                inbox.take(channel, bytes);
-            },
-        );
-        tokio::spawn(
-            pipeline
-                .stopping
-                .clone()
-                .run_until_cancelled_owned(listener),
-        );
+            prepared.listening,
+            move |channel, bytes| inbox.take(channel, bytes),
+        ));
+        tokio::spawn(lease.live());
         tokio::spawn(tell_health(self.health.clone()));
     }
 
@@ -122,6 +177,20 @@ impl Cluster {
             .wait_for(|health| *health == Health::Listening)
             .await
             .ok();
+    }
+
+    /// Says something to the other hosts.
+    fn say(&self, said: Said) {
+        let node = self.node.lock().clone();
+        match serde_json::to_vec(&Letter { node, said }) {
+            Ok(letter) => self.publisher.give(self.letters.clone(), letter, false),
+            Err(why) => tracing::error!(%why, "a letter to other hosts cannot be written"),
+        }
+    }
+
+    fn want(&self, wanted: Wanted) {
+        // Only when the runtime ends is nobody there.
+        self.wanted.send(wanted).ok();
     }
 
     fn of(&self, namespace: &Namespace) -> Option<&Channels> {
@@ -156,6 +225,13 @@ async fn tell_health(mut health: watch::Receiver<Health>) {
     }
 }
 
+impl Journal for Cluster {
+    fn note(&self, moved: Moved) {
+        // Only when the runtime ends is nobody there.
+        self.moved.send(moved).ok();
+    }
+}
+
 impl Relay for Cluster {
     fn emit(&self, emission: Relayed<'_>) {
         let Some(channels) = self.of(emission.namespace) else {
@@ -180,7 +256,10 @@ impl Relay for Cluster {
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
-        Box::pin(self.publisher.flush())
+        Box::pin(async {
+            self.say(Said::Bye);
+            self.publisher.flush().await;
+        })
     }
 
     fn trouble(&self) -> Option<String> {

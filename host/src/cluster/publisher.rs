@@ -26,6 +26,9 @@ const FRESH_VOLATILE: Duration = Duration::from_millis(500);
 /// The pause before what could not be published is tried again.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// The same at the start, while this node does not listen yet.
+const START: Duration = Duration::from_millis(5);
+
 /// How long after this node others are given to listen again.
 const OTHERS: Duration = Duration::from_millis(500);
 
@@ -158,7 +161,11 @@ async fn publish(
             }
         }
         counted.drop_stale(&mut batch);
-        let listening = *health.borrow() == Health::Listening;
+        let (listening, was_lost) = match &*health.borrow() {
+            Health::Starting => (false, false),
+            Health::Listening => (true, true),
+            Health::Lost(_) => (false, true),
+        };
         if listening && lost {
             // The others come back at about the same time, and what is said before is not heard.
             lost = false;
@@ -176,8 +183,9 @@ async fn publish(
             counted.metrics.relayed.inc_by(batch.len() as u64);
             batch.clear();
         } else {
-            lost = true;
-            tokio::time::sleep(PAUSE).await;
+            // At the start there was nothing to lose.
+            lost |= was_lost;
+            tokio::time::sleep(if was_lost { PAUSE } else { START }).await;
         }
     }
 }

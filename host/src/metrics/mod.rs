@@ -59,6 +59,10 @@ pub struct Metrics {
     pub frames: Count,
     /// Frames that were not queued, by reason.
     pub frames_lost: Family<Of, Counter>,
+    /// Other hosts that live.
+    pub other_hosts: Gauge,
+    /// Their connections.
+    pub other_connections: Gauge,
     /// Messages published for other nodes.
     pub relayed: Counter,
     /// Messages that did not reach other nodes, or came from them and were not understood, by reason.
@@ -119,6 +123,12 @@ impl Default for Metrics {
                 "frames_lost",
                 "Frames not queued, by reason",
                 Family::default()
+            ),
+            other_hosts: register!("other_hosts", "Other hosts that live", Gauge::default()),
+            other_connections: register!(
+                "other_connections",
+                "Connections of other hosts",
+                Gauge::default()
             ),
             relayed: register!(
                 "relayed",

@@ -43,7 +43,7 @@ impl Pipeline {
             .identify(connection, identity.clone(), Instant::now());
         self.executor
             .rooms
-            .add(&connection.namespace, connection.id, &identity.user);
+            .add(&connection.namespace, connection.id, &identity);
         self.send_session(connection, &identity);
         if identity.expires_at.is_some() {
             self.tasks.spawn_on(
@@ -95,8 +95,11 @@ impl Pipeline {
                     connection.transport.forgive_tokens();
                     self.confirm(connection, &identity);
                     self.send_session(connection, &identity);
+                    let identity = Arc::new(identity);
                     self.connections
-                        .identify(connection, Arc::new(identity), Instant::now());
+                        .identify(connection, identity.clone(), Instant::now());
+                    let rooms = &self.executor.rooms;
+                    rooms.add(&connection.namespace, connection.id, &identity);
                     owed.answer(Ok(None));
                     return false;
                 }

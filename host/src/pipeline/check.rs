@@ -310,13 +310,16 @@ mod tests {
 
     fn setting() -> Setting {
         let namespace = Namespace::root();
-        let rooms = Rooms::new(2);
+        let rooms = Rooms::new(2, Arc::new(crate::ports::Alone));
         let (own, stranger) = (ConnectionId::fresh(), ConnectionId::fresh());
-        let ann = UserId::new("ann").unwrap();
+        let identity = |user: &str| {
+            let (user, role) = (UserId::new(user).unwrap(), "student".to_owned());
+            Arc::new(Identity::new(user, role, serde_json::Map::new(), None))
+        };
+        let ann = identity("ann");
         rooms.add(&namespace, own, &ann);
-        rooms.add(&namespace, stranger, &UserId::new("ben").unwrap());
+        rooms.add(&namespace, stranger, &identity("ben"));
         rooms.join(&namespace, stranger, &RoomName::new("secret:1").unwrap());
-        let identity = Identity::new(ann, "student".to_owned(), serde_json::Map::new(), None);
         Setting {
             rooms,
             plugin: PluginInfo {
@@ -332,7 +335,7 @@ mod tests {
                 namespace,
                 peer: Some(Peer {
                     connection: own,
-                    identity: Arc::new(identity),
+                    identity: ann,
                 }),
                 trigger: Trigger::Notice(Notice::Connected),
                 attachments: vec![Bytes::from_static(b"x")],

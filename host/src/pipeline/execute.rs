@@ -279,7 +279,7 @@ impl Executor {
     fn ids(&self, namespace: &Namespace, who: &Who) -> Vec<ConnectionId> {
         match who {
             Who::Connection(id) => vec![*id],
-            Who::Room(room) => self.rooms.members(namespace, room),
+            Who::Room(room) => self.rooms.members_here(namespace, room),
             Who::Everyone => self
                 .connections
                 .in_namespace(namespace)
@@ -300,7 +300,7 @@ impl Executor {
             Who::Everyone => self.connections.in_namespace(namespace),
             Who::Room(room) => self
                 .rooms
-                .members(namespace, room)
+                .members_here(namespace, room)
                 .into_iter()
                 .filter_map(|id| self.connections.get(id))
                 .collect(),

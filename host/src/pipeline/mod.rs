@@ -372,6 +372,24 @@ impl Pipeline {
         let Some(identity) = connection.identity() else {
             return;
         };
+        let peer = Peer {
+            connection: connection.id,
+            identity,
+        };
+        let namespace = &connection.namespace;
+        self.handle_notices_of(peer, namespace, Some(connection), notices, depth)
+            .await;
+    }
+
+    /// The same for a connection that need not be there any more.
+    async fn handle_notices_of(
+        self: &Arc<Self>,
+        peer: Peer,
+        namespace: &Namespace,
+        own: Option<&Arc<Connection>>,
+        notices: impl IntoIterator<Item = (Notice, Vec<bytes::Bytes>)>,
+        depth: u8,
+    ) {
         let mut queue: VecDeque<_> = notices
             .into_iter()
             .map(|(notice, attachments)| (notice, attachments, depth))
@@ -379,7 +397,7 @@ impl Pipeline {
         while let Some((notice, attachments, depth)) = queue.pop_front() {
             if depth > self.depth {
                 tracing::error!(
-                    connection = %connection.id, notice = notice.name(), depth,
+                    connection = %peer.connection, notice = notice.name(), depth,
                     "plugins cause events of each other without end; this one is dropped"
                 );
                 continue;
@@ -387,20 +405,18 @@ impl Pipeline {
             let event = Arc::new(Event {
                 id: fresh_id(),
                 at_ms: now_ms(),
-                namespace: connection.namespace.clone(),
-                peer: Some(Peer {
-                    connection: connection.id,
-                    identity: identity.clone(),
-                }),
+                namespace: namespace.clone(),
+                peer: Some(peer.clone()),
                 trigger: Trigger::Notice(notice),
                 attachments,
                 wants_ack: false,
                 depth,
             });
             let (_, effects) = self.handle(&event, None).await;
-            let own = self.deliver(effects, Some(connection), depth + 1);
+            let caused = self.deliver(effects, own, depth + 1);
             queue.extend(
-                own.into_iter()
+                caused
+                    .into_iter()
                     .map(|(notice, attachments)| (notice, attachments, depth + 1)),
             );
         }
@@ -413,17 +429,12 @@ impl Pipeline {
             .remove(&connection.namespace, connection.id);
         self.connections.remove(connection, Instant::now());
         self.executor.metrics.connections.dec();
-        let rooms: Arc<[RoomName]> = left.iter().map(|(room, _)| room.clone()).collect();
-        let notices = left
-            .into_iter()
-            .map(|(room, last)| Notice::Left {
-                room,
-                last,
-                disconnected: true,
-            })
-            .chain([Notice::Disconnected { reason, rooms }])
-            .map(|notice| (notice, Vec::new()));
-        self.handle_notices(connection, notices, 0).await;
+        if connection.is_swept() {
+            // Another host has taken this one for dead, and told plugins already.
+            return;
+        }
+        self.handle_notices(connection, end_notices(left, reason), 0)
+            .await;
     }
 
     /// Puts what was caused into the mailboxes of its connections; returns what concerns `own`.
@@ -490,6 +501,22 @@ pub struct Refusal;
 
 fn too_many(why: &str, retry_after_ms: u64) -> Failure {
     Failure::new(Code::RateLimited, why).with_details(json!({ "retryAfterMs": retry_after_ms }))
+}
+
+/// Returns what plugins are told of a connection that has ended.
+fn end_notices(
+    left: Vec<(RoomName, bool)>,
+    reason: Arc<str>,
+) -> impl Iterator<Item = (Notice, Vec<bytes::Bytes>)> {
+    let rooms: Arc<[RoomName]> = left.iter().map(|(room, _)| room.clone()).collect();
+    left.into_iter()
+        .map(|(room, last)| Notice::Left {
+            room,
+            last,
+            disconnected: true,
+        })
+        .chain([Notice::Disconnected { reason, rooms }])
+        .map(|notice| (notice, Vec::new()))
 }
 
 fn in_namespace(event: &Arc<Event>, namespace: &Namespace) -> Arc<Event> {

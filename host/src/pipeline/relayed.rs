@@ -1,18 +1,35 @@
 //! What other nodes of the cluster want done on this one. They have checked and committed it; here it
 //! is only carried out, and goes no further.
 
-use super::{Pipeline, execute::Effects};
+use super::{Pipeline, end_notices, execute::Effects};
 use crate::{
     connections::Connection,
     core::{
+        event::{Identity, Peer},
         names::{ConnectionId, Namespace, RoomName, USER_PREFIX},
         recipient::Who,
     },
-    ports::{Frame, Relayed},
+    ports::{CloseReason, Frame, Relayed},
 };
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use std::{collections::BTreeSet, sync::Arc};
+
+/// Why a connection of a host ended that has died.
+const NODE_LOST: &str = "node lost";
+
+/// A connection that has gone with its node.
+#[derive(Debug, Clone)]
+pub struct Gone {
+    /// Which.
+    pub connection: ConnectionId,
+    /// Where.
+    pub namespace: Namespace,
+    /// Whose.
+    pub identity: Arc<Identity>,
+    /// The rooms that it was in, each with whether it was the last of its user there.
+    pub rooms: Vec<(RoomName, bool)>,
+}
 
 /// A client's answer that is on its way: the JSON array of its arguments and their attachments.
 pub type Answer = BoxFuture<'static, Result<(String, Vec<Bytes>), &'static str>>;
@@ -134,12 +151,32 @@ impl Pipeline {
             .collect()
     }
 
+    /// Tells plugins that a connection has ended whose own host cannot.
+    pub async fn tell_gone(self: &Arc<Self>, gone: Gone) {
+        let peer = Peer {
+            connection: gone.connection,
+            identity: gone.identity,
+        };
+        let notices = end_notices(gone.rooms, NODE_LOST.into());
+        self.handle_notices_of(peer, &gone.namespace, None, notices, 0)
+            .await;
+    }
+
+    /// Ends all connections of this node, of whose end others have told already.
+    pub fn end_swept(&self) {
+        for connection in self.connections.all() {
+            connection.mark_swept();
+            connection.begin_closing();
+            connection.outbound.close_transport(CloseReason::LostLease);
+        }
+    }
+
     /// Tells whether anybody on this node is meant by the name of a room.
     #[must_use]
     pub fn concerns(&self, namespace: &Namespace, who: &Who) -> bool {
         match who {
             Who::Connection(id) => self.connections.get(*id).is_some(),
-            Who::Room(room) => self.executor.rooms.is_in_use(namespace, room),
+            Who::Room(room) => self.executor.rooms.is_in_use_here(namespace, room),
             Who::Everyone => !self.connections.is_empty(),
         }
     }
@@ -149,6 +186,6 @@ impl Pipeline {
     pub fn all_rooms(&self, namespace: &Namespace) -> (BTreeSet<RoomName>, Vec<ConnectionId>) {
         let connections = self.connections.in_namespace(namespace);
         let ids = connections.iter().map(|connection| connection.id).collect();
-        (self.executor.rooms.all_in(namespace), ids)
+        (self.executor.rooms.all_here(namespace), ids)
     }
 }

@@ -1,30 +1,16 @@
-//! Who is in which room, as plugins ask for it.
+//! Who is in which room, as plugins ask for it: on all nodes.
 
 use crate::{
-    connections::Connections,
     core::names::{ConnectionId, Namespace, RoomName, UserId},
     ports::{Member, RoomsView},
     rooms::Rooms,
 };
 use std::{collections::BTreeSet, sync::Arc};
 
-/// Answers plugins' questions about rooms, on this node.
-pub struct RoomsOfNode {
-    /// The connections, for their identities.
-    pub connections: Arc<Connections>,
-    /// The rooms.
-    pub rooms: Arc<Rooms>,
-}
+/// Answers plugins' questions about rooms.
+pub struct RoomsSeen(pub Arc<Rooms>);
 
-impl RoomsOfNode {
-    fn is_in(&self, namespace: &Namespace, connection: ConnectionId) -> bool {
-        self.connections
-            .get(connection)
-            .is_some_and(|connection| connection.namespace == *namespace)
-    }
-}
-
-impl RoomsView for RoomsOfNode {
+impl RoomsView for RoomsSeen {
     fn members(
         &self,
         namespace: &Namespace,
@@ -32,14 +18,13 @@ impl RoomsView for RoomsOfNode {
         after: Option<ConnectionId>,
         limit: usize,
     ) -> Vec<Member> {
-        self.rooms
+        self.0
             .members_page(namespace, room, after, limit)
             .into_iter()
             .map(|(connection, user)| Member {
                 role: self
-                    .connections
-                    .get(connection)
-                    .and_then(|connection| connection.identity())
+                    .0
+                    .identity(namespace, connection)
                     .map(|identity| identity.role.clone())
                     .unwrap_or_default(),
                 connection,
@@ -49,7 +34,7 @@ impl RoomsView for RoomsOfNode {
     }
 
     fn count_users(&self, namespace: &Namespace, room: &RoomName) -> usize {
-        self.rooms.count_users(namespace, room)
+        self.0.count_users(namespace, room)
     }
 
     fn users(
@@ -59,7 +44,7 @@ impl RoomsView for RoomsOfNode {
         after: Option<&str>,
         limit: usize,
     ) -> Vec<UserId> {
-        self.rooms.users_page(namespace, room, after, limit)
+        self.0.users_page(namespace, room, after, limit)
     }
 
     fn has_connection(
@@ -68,33 +53,31 @@ impl RoomsView for RoomsOfNode {
         room: &RoomName,
         connection: ConnectionId,
     ) -> bool {
-        self.rooms.has_connection(connection, room) && self.is_in(namespace, connection)
+        self.0.has_connection(connection, room) && self.0.identity(namespace, connection).is_some()
     }
 
     fn has_user(&self, namespace: &Namespace, room: &RoomName, user: &UserId) -> bool {
-        self.rooms.has_user(namespace, room, user)
+        self.0.has_user(namespace, room, user)
     }
 
     fn of_connection(&self, namespace: &Namespace, connection: ConnectionId) -> Vec<RoomName> {
-        if !self.is_in(namespace, connection) {
+        if self.0.identity(namespace, connection).is_none() {
             return Vec::new();
         }
-        self.rooms.of_connection(connection)
+        self.0.of_connection(connection)
     }
 
     fn of_user(&self, namespace: &Namespace, user: &UserId) -> Vec<RoomName> {
         let rooms: BTreeSet<RoomName> = self
-            .connections
+            .0
             .of_user(namespace, user)
             .into_iter()
-            .flat_map(|connection| self.rooms.of_connection(connection))
+            .flat_map(|connection| self.0.of_connection(connection))
             .collect();
         rooms.into_iter().collect()
     }
 
     fn connections_of_user(&self, namespace: &Namespace, user: &UserId) -> Vec<ConnectionId> {
-        let mut connections = self.connections.of_user(namespace, user);
-        connections.sort_unstable();
-        connections
+        self.0.of_user(namespace, user)
     }
 }

@@ -1,0 +1,114 @@
+//! What hosts tell each other about their connections. It is ours alone; Node.js knows nothing of it.
+
+use crate::{
+    core::{
+        event::Identity,
+        names::{ConnectionId, Namespace, RoomName, UserId},
+    },
+    ports::Moved,
+};
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeSet, sync::Arc};
+
+/// One message.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Letter {
+    /// Who says it: a host, for as long as it is not taken for dead.
+    pub(super) node: String,
+    pub(super) said: Said,
+}
+
+/// What is said.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Said {
+    /// That it lives, and how many changes it has told of.
+    Alive { changes: u64 },
+    /// Changes, the first of which has this number.
+    Changed { first: u64, changes: Vec<Change> },
+    /// Asks a host for all of its connections, or every one of them.
+    Ask { of: Option<String> },
+    /// All connections as of so many changes, in so many parts.
+    Whole {
+        changes: u64,
+        part: usize,
+        parts: usize,
+        connections: Vec<Member>,
+    },
+    /// That another host was taken for dead, and what it had has been dealt with.
+    Buried { node: String },
+    /// That it ends, in order.
+    Bye,
+}
+
+/// A connection, and where it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Member {
+    pub(super) connection: String,
+    pub(super) namespace: String,
+    pub(super) user: String,
+    pub(super) role: String,
+    pub(super) claims: String,
+    pub(super) rooms: BTreeSet<String>,
+}
+
+impl Member {
+    /// Returns its parts as the host has them; none where they are no such parts.
+    pub(super) fn parts(&self) -> Option<(ConnectionId, Namespace, Arc<Identity>)> {
+        let identity = Identity {
+            user: UserId::new(&self.user).ok()?,
+            role: self.role.clone(),
+            claims: self.claims.clone(),
+            expires_at: None,
+        };
+        Some((
+            ConnectionId::parse(&self.connection)?,
+            Namespace::new(&self.namespace).ok()?,
+            Arc::new(identity),
+        ))
+    }
+
+    pub(super) fn rooms(&self) -> impl Iterator<Item = RoomName> {
+        self.rooms.iter().map(|room| RoomName::foreign(room))
+    }
+}
+
+/// One change.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Change {
+    Opened(Member),
+    Joined { connection: String, room: String },
+    Left { connection: String, room: String },
+    Closed { connection: String },
+}
+
+impl From<Moved> for Change {
+    fn from(moved: Moved) -> Self {
+        match moved {
+            Moved::Opened {
+                connection,
+                namespace,
+                identity,
+            } => Self::Opened(Member {
+                connection: connection.to_string(),
+                namespace: namespace.as_str().to_owned(),
+                user: identity.user.as_str().to_owned(),
+                role: identity.role.clone(),
+                claims: identity.claims.clone(),
+                rooms: BTreeSet::new(),
+            }),
+            Moved::Joined { connection, room } => Self::Joined {
+                connection: connection.to_string(),
+                room: room.as_str().to_owned(),
+            },
+            Moved::Left { connection, room } => Self::Left {
+                connection: connection.to_string(),
+                room: room.as_str().to_owned(),
+            },
+            Moved::Closed { connection } => Self::Closed {
+                connection: connection.to_string(),
+            },
+        }
+    }
+}

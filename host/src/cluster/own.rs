@@ -1,0 +1,82 @@
+//! What this node tells others of its connections: changes by number, and all of them for who asks.
+
+use super::letters::{Change, Member, Said};
+use std::collections::BTreeMap;
+
+/// Connections in one part of a whole.
+const PART: usize = 500;
+
+/// See the module's page.
+#[derive(Debug, Default)]
+pub(super) struct Own {
+    changes: u64,
+    members: BTreeMap<String, Member>,
+}
+
+impl Own {
+    /// Takes changes, and returns what is said of them.
+    pub(super) fn change(&mut self, changes: Vec<Change>) -> Said {
+        let first = self.changes;
+        self.changes += changes.len() as u64;
+        for change in &changes {
+            self.apply(change);
+        }
+        Said::Changed { first, changes }
+    }
+
+    fn apply(&mut self, change: &Change) {
+        match change {
+            Change::Opened(member) => {
+                let known = self.members.entry(member.connection.clone());
+                let rooms = known.and_modify(|known| {
+                    let rooms = std::mem::take(&mut known.rooms);
+                    *known = Member {
+                        rooms,
+                        ..member.clone()
+                    };
+                });
+                rooms.or_insert_with(|| member.clone());
+            }
+            Change::Joined { connection, room } => {
+                if let Some(member) = self.members.get_mut(connection) {
+                    member.rooms.insert(room.clone());
+                }
+            }
+            Change::Left { connection, room } => {
+                if let Some(member) = self.members.get_mut(connection) {
+                    member.rooms.remove(room);
+                }
+            }
+            Change::Closed { connection } => {
+                self.members.remove(connection);
+            }
+        }
+    }
+
+    /// Returns what is said now and then.
+    pub(super) fn alive(&self) -> Said {
+        Said::Alive {
+            changes: self.changes,
+        }
+    }
+
+    /// Returns all connections, in parts.
+    pub(super) fn whole(&self) -> Vec<Said> {
+        let members: Vec<&Member> = self.members.values().collect();
+        let mut chunks: Vec<&[&Member]> = members.chunks(PART).collect();
+        if chunks.is_empty() {
+            chunks.push(&[]);
+        }
+        let parts = chunks.len();
+        let whole = chunks
+            .into_iter()
+            .enumerate()
+            .map(|(part, chunk)| Said::Whole {
+                changes: self.changes,
+                part,
+                parts,
+                connections: chunk.iter().map(|member| (*member).clone()).collect(),
+            });
+        whole.collect()
+    }
+}

@@ -1,0 +1,162 @@
+// Hosts that share a Redis know of each other's connections, also when one of them dies, or only
+// seems to.
+
+import assert from "node:assert/strict";
+import { connect, settled } from "./harness/clients.mjs";
+import { probe } from "./harness/components.mjs";
+import { waitFor } from "./harness/deadline.mjs";
+import { Redis } from "./harness/redis.mjs";
+import { scenario, startHost } from "./harness/scenario.mjs";
+
+/** How long it takes until a host that died without a word is dealt with, at most. */
+const BURIED = 30_000;
+
+async function cluster(size) {
+  const redis = await Redis.start();
+  const hosts = await Promise.all(Array.from({ length: size }, () => startHost({
+    plugins: { probe: probe() },
+    redisPort: redis.port,
+    state: "memory",
+    quarantineFaults: 10_000,
+  })));
+  return { redis, hosts };
+}
+
+/** What a client's host knows of a room. */
+const known = async (client, room) => {
+  const { users, members, userCount } = await client.must("probe:rooms", room, client.id, client.userId);
+  return { users, connections: members.map(({ connection }) => connection), userCount };
+};
+
+const knows = (client, room, users) => waitFor(
+  async () => JSON.stringify((await known(client, room)).users) === JSON.stringify(users.toSorted()),
+  async () => `${users} in ${room}`,
+);
+
+scenario("who is in a room is known on every host, and first and last are of all of them", async () => {
+  const { hosts } = await cluster(3);
+  const watcher = await connect(hosts[2], "watcher");
+  await watcher.must("probe:join", "probe:watchers");
+  const [one, two] = [await connect(hosts[0], "ann"), await connect(hosts[1], "ann")];
+  const ben = await connect(hosts[1], "ben");
+  const room = "probe:known";
+  await one.must("probe:join", room);
+  await knows(two, room, ["ann"]);
+  await two.must("probe:join", room);
+  await ben.must("probe:join", room);
+  await knows(watcher, room, ["ann", "ben"]);
+  const seen = await known(watcher, room);
+  assert.deepEqual(seen.connections.toSorted(), [one.id, two.id, ben.id].toSorted());
+  assert.equal(seen.userCount, 2);
+  const about = await watcher.must("probe:rooms", room, two.id, "ann");
+  assert.equal(about.hasConnection, true);
+  assert.equal(about.hasUser, true);
+  assert.ok(about.ofUser.includes(room), about.ofUser.join());
+  assert.deepEqual(about.connectionsOfUser, [one.id, two.id].toSorted());
+  assert.equal(about.members.find(({ connection }) => connection === ben.id).role, "student");
+  // A connection of another host can be named by who shares a room with it.
+  await ben.must("probe:emit", { name: "probe:news", args: ["for one"], to: [`connection:${one.id}`] });
+  assert.equal(await one.next("probe:news"), "for one");
+
+  await one.must("probe:leave", room);
+  await waitFor(async () => !(await known(two, room)).connections.includes(one.id), "the leave to be known");
+  two.close();
+  await watcher.nextEvent("probe:notice", ({ name, connection }) => name === "disconnected" && connection === two.id);
+  await knows(watcher, room, ["ben"]);
+  const told = watcher.heard("probe:notice").filter(({ name }) => name === "joined" || name === "left");
+  const of = (client) => told.filter(({ connection }) => connection === client.id).map(({ name, data }) => [name, data.first ?? data.last]);
+  assert.deepEqual(of(one), [["joined", true], ["left", false]]);
+  assert.deepEqual(of(two), [["joined", false], ["left", true]]);
+});
+
+scenario("a host that starts later knows who is where", async () => {
+  const { redis, hosts } = await cluster(1);
+  const room = "probe:before";
+  const early = await Promise.all(Array.from({ length: 30 }, (_, n) => connect(hosts[0], `early-${n}`)));
+  for (const client of early) await client.must("probe:join", room);
+  const late = await startHost({ plugins: { probe: probe() }, redisPort: redis.port, state: "memory" });
+  const client = await connect(late, "late");
+  await knows(client, room, early.map(({ userId }) => userId));
+  const metrics = async () => (await late.request("/metrics")).text;
+  await waitFor(async () => /switchboard_other_hosts 1\n/.test(await metrics()), "the other host to be counted");
+});
+
+scenario("two of four hosts die with 200 users: each is announced once, and rooms list them no more", async () => {
+  const { hosts } = await cluster(4);
+  const [dying, alsoDying, ...survivors] = hosts;
+  const watchers = await Promise.all(survivors.map((host, n) => connect(host, `watcher-${n}`)));
+  for (const watcher of watchers) await watcher.must("probe:join", "probe:watchers");
+  const room = "probe:crowd";
+  const lost = await Promise.all(Array.from({ length: 200 }, (_, n) => connect(n % 2 ? dying : alsoDying, `user-${n}`)));
+  // Some have a second device elsewhere; one has both on hosts that die.
+  const second = await Promise.all([0, 1, 2, 3].map((n) => connect(survivors[n % 2], `user-${n}`)));
+  const both = [await connect(dying, "both"), await connect(alsoDying, "both")];
+  for (const client of [...lost, ...second, ...both]) await client.must("probe:join", room);
+  await knows(watchers[0], room, [...lost.map(({ userId }) => userId), "both"]);
+  for (const watcher of watchers) watcher.clear();
+  await Promise.all([dying.kill(), alsoDying.kill()]);
+  const gone = [...lost, ...both].map(({ id }) => id).toSorted();
+  const ended = () => watchers[0].heard("probe:notice").filter(({ name }) => name === "disconnected").map(({ connection }) => connection);
+  await waitFor(() => ended().length >= gone.length, () => `${ended().length} of ${gone.length} to be told of`, BURIED);
+  const stay = second.map(({ userId }) => userId);
+  for (const watcher of watchers) await knows(watcher, room, stay);
+  await settled(...watchers);
+  for (const watcher of watchers) {
+    const told = watcher.heard("probe:notice");
+    const ends = told.filter(({ name }) => name === "disconnected");
+    assert.deepEqual(ends.map(({ connection }) => connection).toSorted(), gone, "each once");
+    for (const { data, role } of ends) {
+      assert.deepEqual(data, { reason: "node lost", rooms: [room] });
+      assert.equal(role, "student");
+    }
+    const last = told.filter(({ name, data }) => name === "left" && data.last).map(({ user }) => user);
+    const offline = [...lost.slice(4).map(({ userId }) => userId), "both"];
+    assert.deepEqual(last.toSorted(), offline.toSorted(), "offline: all but those with a device elsewhere, once each");
+  }
+}, { timeout: 120_000 });
+
+scenario("a host that was frozen and taken for dead gives its clients back", async () => {
+  const { hosts } = await cluster(2);
+  const [frozen, other] = hosts;
+  const watcher = await connect(other, "watcher");
+  await watcher.must("probe:join", "probe:watchers");
+  const room = "probe:frozen";
+  const client = await connect(frozen, "ann", { reconnect: true });
+  client.socket.on("connect", () => client.socket.emit("probe:join", room));
+  await client.must("probe:join", room);
+  await knows(watcher, room, ["ann"]);
+  const before = client.id;
+  frozen.process.kill("SIGSTOP");
+  await watcher.nextEvent("probe:notice", ({ name, connection }) => name === "disconnected" && connection === before, BURIED);
+  await knows(watcher, room, []);
+  frozen.process.kill("SIGCONT");
+  // It learns of it, and its client comes back as another connection.
+  await client.closed(BURIED);
+  await knows(watcher, room, ["ann"]);
+  await settled(watcher);
+  const told = watcher.heard("probe:notice").filter(({ user }) => user === "ann");
+  assert.ok(!told.some(({ name, connection }) => name === "disconnected" && connection === before), "not told twice");
+  assert.ok(told.some(({ name, connection }) => name === "joined" && connection !== before));
+  assert.match(frozen.log(), /taken this one for dead/);
+}, { timeout: 120_000 });
+
+scenario("who came and went while Redis was away is known when it is back, though it has forgotten all", async () => {
+  const { redis, hosts } = await cluster(2);
+  const room = "probe:away";
+  const [stays, goes] = [await connect(hosts[0], "stays"), await connect(hosts[0], "goes")];
+  const there = await connect(hosts[1], "there");
+  for (const client of [stays, goes, there]) await client.must("probe:join", room);
+  await knows(stays, room, ["goes", "stays", "there"]);
+  await redis.kill();
+  goes.close();
+  const comes = await connect(hosts[0], "comes");
+  await comes.must("probe:join", room);
+  await knows(comes, room, ["comes", "stays", "there"]);
+  // Longer than a host may be silent that is heard: nobody is taken for dead meanwhile.
+  await waitFor(async () => /degraded/.test((await hosts[1].request("/readyz")).text), "readiness to say so");
+  const since = performance.now();
+  await waitFor(() => performance.now() - since > 13_000, "a while", 20_000);
+  await redis.start();
+  for (const client of [stays, comes, there]) await knows(client, room, ["comes", "stays", "there"]);
+  for (const client of [stays, comes, there]) assert.deepEqual(client.disconnections, []);
+}, { timeout: 120_000 });
