@@ -2,11 +2,16 @@
 // seems to.
 
 import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { promisify } from "node:util";
 import { connect, settled } from "./harness/clients.mjs";
 import { probe } from "./harness/components.mjs";
 import { waitFor } from "./harness/deadline.mjs";
-import { Redis } from "./harness/redis.mjs";
-import { scenario, startHost } from "./harness/scenario.mjs";
+import { BINARY } from "./harness/host.mjs";
+import { Redis, freePort } from "./harness/redis.mjs";
+import { preparedHost, scenario, startHost } from "./harness/scenario.mjs";
+
+const runs = promisify(execFile);
 
 /** How long it takes until a host that died without a word is dealt with, at most. */
 const BURIED = 30_000;
@@ -160,3 +165,68 @@ scenario("who came and went while Redis was away is known when it is back, thoug
   for (const client of [stays, comes, there]) await knows(client, room, ["comes", "stays", "there"]);
   for (const client of [stays, comes, there]) assert.deepEqual(client.disconnections, []);
 }, { timeout: 120_000 });
+
+scenario("a host whose Redis is not there yet waits, says so once, and is ready when it comes", async () => {
+  const redis = await Redis.start();
+  await redis.kill();
+  const host = preparedHost({ plugins: { probe: probe() }, redisPort: redis.port });
+  const port = await freePort();
+  host.address = `127.0.0.1:${port}`;
+  const started = host.start();
+  const asked = (path) => fetch(`http://127.0.0.1:${port}${path}`);
+  const ready = await waitFor(() => asked("/readyz"), "an answer");
+  assert.equal(ready.status, 503);
+  assert.match(await ready.text(), /waiting for Redis/);
+  assert.equal((await asked("/healthz")).status, 200);
+  assert.equal((await asked("/socket.io/?EIO=4&transport=polling")).status, 503);
+  const since = performance.now();
+  await waitFor(() => performance.now() - since > 3_000, "a while");
+  assert.equal(host.log().match(/waiting for it/g).length, 1);
+  await redis.start();
+  await started;
+  assert.match(host.log(), /Redis is there/);
+  const client = await connect(host, "ann");
+  await client.must("probe:whoami");
+});
+
+scenario("a host that waits for Redis ends when it is told to", async () => {
+  const host = preparedHost({ plugins: [], redisPort: await freePort() });
+  const started = host.start().catch((error) => error);
+  await waitFor(() => /waiting for it/.test(host.log()), "the host to wait");
+  host.signal("SIGTERM");
+  assert.match((await started).message, /"code":0/);
+});
+
+scenario("a wrong password is said as that", async () => {
+  const redis = await Redis.start();
+  redis.command("config", "set", "requirepass", "right");
+  for (const redisPassword of [undefined, "wrong"]) {
+    const host = preparedHost({ plugins: [], redisPort: redis.port, redisPassword });
+    await assert.rejects(host.start(), /"code":1/);
+    assert.match(host.log(), /refuses the password \(redis\.username, redis\.password\)/);
+    assert.ok(!host.log().includes("wrong\""));
+  }
+  const host = await startHost({ plugins: { probe: probe() }, redisPort: redis.port, redisPassword: "right" });
+  await connect(host, "ann");
+  // As the harness asks without one.
+  redis.process.kill("SIGKILL");
+});
+
+scenario("`cluster status` shows the hosts, their plugins, and how Redis is", async () => {
+  const { redis, hosts } = await cluster(2);
+  await Promise.all([connect(hosts[0], "ann"), connect(hosts[0], "ben"), connect(hosts[1], "cem")]);
+  const environment = { ...process.env, REDIS_PORT: String(redis.port) };
+  const status = async () => (await runs(BINARY, ["cluster", "status"], { cwd: hosts[0].directory, env: environment })).stdout;
+  const shown = await waitFor(async () => {
+    const text = await status();
+    return /2 hosts, 3 connections/.test(text) && !/knows of/.test(text) && text;
+  }, "the status", 15_000);
+  assert.match(shown, new RegExp(`^Redis 7\\.[0-9.]+ at 127\\.0\\.0\\.1:${redis.port}: master, .* answers in [0-9.]+ ms\n`));
+  for (const [host, connections] of [[hosts[0], 2], [hosts[1], 1]]) {
+    const about = new RegExp(`^${host.address}  ${connections} connections, version .*, up .*, lease [0-9a-f]{32}\n  probe .* \\([0-9a-f]{12}\\)\n`, "m");
+    assert.match(shown, about);
+  }
+  await hosts[1].stop();
+  assert.match(await status(), /1 hosts?, 2 connections/);
+  await assert.rejects(runs(BINARY, ["cluster", "status"], { cwd: redis.directory }), /no Redis is configured/);
+});

@@ -8,6 +8,7 @@ use crate::{
     config::Config,
     connections::Connections,
     core::names::Namespace,
+    link::wait::wait_for,
     metrics::Metrics,
     pipeline::{
         Pipeline, authorise::TokenTimes, check::Bounds, execute::Executor, outgoing, route::Routes,
@@ -64,7 +65,7 @@ impl App {
     /// listened on.
     pub async fn start(config: Config, extra_routes: Router) -> Result<Self> {
         // First, so that a wrong address is told of at once; nothing is accepted yet.
-        let listener = TcpListener::bind(&config.server.listen)
+        let mut listener = TcpListener::bind(&config.server.listen)
             .await
             .with_context(|| {
                 format!(
@@ -72,6 +73,11 @@ impl App {
                     config.server.listen
                 )
             })?;
+        if config.needs_redis() {
+            let (same, waited) = while_waiting(listener, wait_for(&config.redis)).await?;
+            listener = same;
+            waited?;
+        }
         let metrics = Arc::new(Metrics::default());
         let store = store::open(&config.state, &config.redis).await?;
         let cluster = join_cluster(&config, &metrics).await?;
@@ -113,7 +119,7 @@ impl App {
             api::routes(api).merge(extra_routes),
         );
         if let Some(cluster) = cluster {
-            cluster.listen(&pipeline);
+            cluster.listen(&pipeline, listener.local_addr()?);
             // What others send from now on is for clients of this host, too.
             cluster.heard().await;
         }
@@ -196,9 +202,28 @@ impl App {
     }
 }
 
+/// Says that the host lives and is not ready, for as long as something is waited for.
+async fn while_waiting<T>(
+    listener: TcpListener,
+    waited: impl Future<Output = T>,
+) -> Result<(TcpListener, T)> {
+    let listener = listener.into_std()?;
+    let other = TcpListener::from_std(listener.try_clone()?)?;
+    let done = CancellationToken::new();
+    let serving = tokio::spawn(
+        axum::serve(other, api::waiting())
+            .with_graceful_shutdown(done.clone().cancelled_owned())
+            .into_future(),
+    );
+    let waited = waited.await;
+    done.cancel();
+    serving.await??;
+    Ok((TcpListener::from_std(listener)?, waited))
+}
+
 /// Joins the other hosts that use the same Redis, where one is configured.
 async fn join_cluster(config: &Config, metrics: &Arc<Metrics>) -> Result<Option<Arc<Cluster>>> {
-    if !config.redis.is_set() || !config.cluster.enabled {
+    if !config.joins_others() {
         return Ok(None);
     }
     let namespaces = namespaces(config);

@@ -276,6 +276,18 @@ impl Config {
         self.state.backend.get_or_insert(otherwise);
     }
 
+    /// Tells whether this host reaches others by Redis.
+    #[must_use]
+    pub fn joins_others(&self) -> bool {
+        self.redis.is_set() && self.cluster.enabled
+    }
+
+    /// Tells whether the host cannot do without Redis.
+    #[must_use]
+    pub fn needs_redis(&self) -> bool {
+        self.joins_others() || self.state.backend == Some(Backend::Redis)
+    }
+
     /// Returns why `serve` cannot run with these values, if so: that nobody could be authenticated.
     #[must_use]
     pub fn problem_of_serving(&self) -> Option<String> {

@@ -41,6 +41,7 @@ const KEYS = {
   state: ["state", "backend"],
   stateDir: ["state", "dir"],
   redisPort: ["redis", "port"],
+  redisPassword: ["redis", "password"],
   redisTimeout: ["redis", "timeout"],
   redisCluster: ["redis", "cluster"],
 };

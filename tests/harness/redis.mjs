@@ -19,7 +19,8 @@ export async function closeRedis() {
   open.clear();
 }
 
-async function freePort() {
+/** Returns a port that nobody listened on just now. */
+export async function freePort() {
   const server = createServer().listen(0, "127.0.0.1");
   await once(server, "listening");
   const { port } = server.address();

@@ -98,6 +98,18 @@ pub fn routes(api: Arc<Api>) -> Router {
     router.with_state(api)
 }
 
+/// Returns what is answered before a host has what it needs.
+pub fn waiting() -> Router {
+    let ready = || async {
+        let why = "not ready: waiting for Redis\n";
+        (StatusCode::SERVICE_UNAVAILABLE, why)
+    };
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .fallback(ready)
+}
+
 async fn ready(State(api): State<Arc<Api>>) -> Response {
     if api.pipeline.stopping.is_cancelled() {
         return (StatusCode::SERVICE_UNAVAILABLE, "not ready: stopping\n").into_response();

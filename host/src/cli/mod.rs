@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand.
 
+mod cluster;
 pub mod config;
 mod dev;
 mod dev_page;
@@ -38,6 +39,9 @@ enum Command {
     /// Look at stored state, change it, or move it from one backend to another.
     #[command(subcommand)]
     State(state::StateCommand),
+    /// Look at the hosts that share a Redis.
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
     /// Show or check the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -73,6 +77,12 @@ enum PluginCommand {
 }
 
 #[derive(Debug, Subcommand)]
+enum ClusterCommand {
+    /// Print each host with its connections and the versions of its plugins, and how Redis is.
+    Status(Flags),
+}
+
+#[derive(Debug, Subcommand)]
 enum ConfigCommand {
     /// Print the configuration in force, with where each value comes from. Secrets are left out.
     Show(Flags),
@@ -91,6 +101,7 @@ pub fn main() -> ExitCode {
         Command::Plugin(PluginCommand::Check { file, flags }) => plugin::check(&file, &flags),
         Command::Plugin(PluginCommand::New { name, path }) => plugin::new(&name, path.as_deref()),
         Command::State(command) => state::state(command),
+        Command::Cluster(ClusterCommand::Status(flags)) => cluster::status(&flags),
         Command::Config(ConfigCommand::Show(flags)) => config::show(&flags),
         Command::Config(ConfigCommand::Check(flags)) => config::check(&flags),
     };

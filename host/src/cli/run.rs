@@ -58,7 +58,12 @@ where
         // Before anything can be said to listen, so that no signal is missed.
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let app = App::start(config, extra_routes).await?;
+        let app = tokio::select! {
+            app = App::start(config, extra_routes) => app?,
+            // Nothing has been taken yet that would have to be ended in order.
+            _ = terminate.recv() => return Ok(ExitCode::SUCCESS),
+            _ = interrupt.recv() => return Ok(ExitCode::SUCCESS),
+        };
         {
             let mut out = std::io::stdout().lock();
             writeln!(out, "listening on http://{}", app.address)?;

@@ -6,7 +6,7 @@
 
 use super::{
     Cluster,
-    letters::{Change, Letter, Said},
+    letters::{About, Change, Letter, Running, Said},
     others::{LEASE, Others},
     own::Own,
 };
@@ -18,6 +18,7 @@ use crate::{
 use parking_lot::Mutex;
 use redis::{FromRedisValue, RedisResult};
 use std::{
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -40,6 +41,8 @@ const CHANGES: usize = 512;
 pub(super) enum Wanted {
     /// Somebody wants to know all of its connections.
     Whole,
+    /// Somebody wants to know about this node.
+    About,
     /// Something is said to others.
     Say(Said),
     /// This node, by the name it had, was taken for dead.
@@ -56,6 +59,9 @@ pub(super) struct Lease {
     pub(super) wanted: mpsc::UnboundedReceiver<Wanted>,
     pub(super) others: Arc<Mutex<Others>>,
     pub(super) own: Own,
+    /// Where it listens, and since when.
+    pub(super) address: SocketAddr,
+    pub(super) since: Instant,
 }
 
 impl Lease {
@@ -106,6 +112,26 @@ impl Lease {
         self.cluster.say(said);
     }
 
+    fn about(&self) -> About {
+        let table = self.pipeline.routes.snapshot();
+        let plugins = table.plugins().iter().map(|plugin| {
+            let info = plugin.info();
+            Running {
+                name: info.name().as_str().to_owned(),
+                version: info.manifest.version.clone(),
+                digest: info.digest.clone(),
+            }
+        });
+        About {
+            address: self.address.to_string(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            seconds: self.since.elapsed().as_secs(),
+            connections: self.pipeline.connections.len(),
+            others: self.others.lock().count().0,
+            plugins: plugins.collect(),
+        }
+    }
+
     fn tell(&mut self, first: Moved) {
         let mut changes: Vec<Change> = vec![first.into()];
         while changes.len() < CHANGES
@@ -120,6 +146,7 @@ impl Lease {
     fn serve(&mut self, wanted: Wanted) {
         match wanted {
             Wanted::Say(said) => self.say(said),
+            Wanted::About => self.say(Said::Here(self.about())),
             Wanted::Whole => {
                 for part in self.own.whole() {
                     self.say(part);
@@ -267,6 +294,7 @@ pub(super) fn take(cluster: &Cluster, others: &Mutex<Others>, letter: Letter) {
     }
     match &letter.said {
         Said::Ask { of } if of.as_ref().is_none_or(|of| *of == own) => cluster.want(Wanted::Whole),
+        Said::Who => cluster.want(Wanted::About),
         Said::Buried { node } if *node == own => return cluster.want(Wanted::Buried(own)),
         _ => {}
     }

@@ -39,6 +39,38 @@ pub(super) enum Said {
     Buried { node: String },
     /// That it ends, in order.
     Bye,
+    /// Asks every host about itself; said by who is none.
+    Who,
+    /// What a host says about itself.
+    Here(About),
+}
+
+/// What a host says about itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct About {
+    /// Where it listens.
+    pub address: String,
+    /// Its version.
+    pub version: String,
+    /// For how many seconds it has been there.
+    pub seconds: u64,
+    /// Its own connections.
+    pub connections: usize,
+    /// How many other hosts it knows of.
+    pub others: usize,
+    /// Its plugins.
+    pub plugins: Vec<Running>,
+}
+
+/// A plugin that runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Running {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// The first digits of its content's hash.
+    pub digest: String,
 }
 
 /// A connection, and where it is.

@@ -10,6 +10,7 @@
 //! | [`letters`] | what hosts tell each other about their connections |
 //! | [`own`], [`others`] | what this one tells, and what others have told |
 //! | [`leases`] | who lives, and who takes whom for dead |
+//! | [`status`] | all that, for operators |
 //!
 //! | in Redis | type | lives | what |
 //! |---|---|---|---|
@@ -30,6 +31,7 @@ mod msgpack;
 mod others;
 mod own;
 mod publisher;
+pub mod status;
 mod wire;
 
 use self::{
@@ -59,7 +61,7 @@ use crate::{
 use anyhow::{Context, Result};
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc, time::Instant};
 use tokio::sync::{mpsc, watch};
 
 /// This node's place among the others.
@@ -117,7 +119,7 @@ impl Cluster {
         Ok(Arc::new(Self {
             uid: fresh_node(),
             node: Mutex::new(fresh_node()),
-            letters: format!("{}:nodes", redis.prefix),
+            letters: letters_channel(redis),
             channels: namespaces
                 .iter()
                 .map(|namespace| Channels::new(&config.key, namespace))
@@ -138,7 +140,7 @@ impl Cluster {
     }
 
     /// Begins to do what others want done here, and to tell them of this node's connections.
-    pub fn listen(self: &Arc<Self>, pipeline: &Arc<Pipeline>) {
+    pub fn listen(self: &Arc<Self>, pipeline: &Arc<Pipeline>, address: SocketAddr) {
         let Some(prepared) = self.prepared.lock().take() else {
             return;
         };
@@ -152,6 +154,8 @@ impl Cluster {
             wanted: prepared.wanted,
             others: others.clone(),
             own: Own::default(),
+            address,
+            since: Instant::now(),
         };
         let inbox = Inbox {
             cluster: self.clone(),
@@ -205,6 +209,10 @@ impl Cluster {
                 .give(channels.request.clone(), message, false);
         }
     }
+}
+
+fn letters_channel(redis: &RedisConfig) -> String {
+    format!("{}:nodes", redis.prefix)
 }
 
 /// Says once that other nodes are out of reach, and once that they are not.

@@ -65,6 +65,10 @@ impl Others {
             self.forget(&name);
             return None;
         }
+        if matches!(said, Said::Who | Said::Here(_)) {
+            // That is between hosts and operators.
+            return None;
+        }
         if self.buried.contains_key(&name) {
             // It does not know yet.
             return Some(Said::Buried { node: name });
@@ -100,7 +104,7 @@ impl Others {
                 node.take_part(changes, part, parts, connections, &self.rooms);
                 false
             }
-            Said::Ask { .. } | Said::Buried { .. } | Said::Bye => false,
+            Said::Ask { .. } | Said::Buried { .. } | Said::Bye | Said::Who | Said::Here(_) => false,
         };
         let may_ask = node.asked.is_none_or(|asked| now >= asked + ASK_AGAIN);
         if missed && may_ask {

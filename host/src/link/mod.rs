@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod listener;
+pub mod wait;
 
 use self::config::RedisConfig;
 use redis::{
