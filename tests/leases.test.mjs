@@ -230,3 +230,41 @@ scenario("`cluster status` shows the hosts, their plugins, and how Redis is", as
   assert.match(await status(), /1 hosts?, 2 connections/);
   await assert.rejects(runs(BINARY, ["cluster", "status"], { cwd: redis.directory }), /no Redis is configured/);
 });
+
+scenario("who types is one state of a user on all hosts, and ends with the time, a leave, and a host", async () => {
+  const redis = await Redis.start();
+  const options = { plugins: ["rooms"], redisPort: redis.port, state: "memory", typingTimeout: "1s" };
+  const hosts = await Promise.all([0, 1, 2].map(() => startHost(options)));
+  const listener = await connect(hosts[0], "listener");
+  const [phone, laptop, other] = [await connect(hosts[1], "ann"), await connect(hosts[2], "ann"), await connect(hosts[2], "ben")];
+  for (const client of [listener, phone, laptop, other]) await client.must("room:join", { roomId: "r" });
+  const type = (client, isTyping) => client.must("typing", { roomId: "r", isTyping });
+  const next = async (userId, isTyping, milliseconds) => {
+    const { args: [news] } = await listener.nextEvent("typing", undefined, milliseconds);
+    assert.deepEqual([news.roomId, news.userId, news.isTyping], ["r", userId, isTyping]);
+  };
+  // Every host knows of both devices before the first word.
+  await waitFor(async () => (await listener.must("room:join", { roomId: "r" })).room.memberCount === 3, "all to be there");
+  await type(phone, true);
+  await next("ann", true);
+  assert.deepEqual(laptop.heard("typing"), []);
+  assert.equal((await other.next("typing")).userId, "ann");
+  await type(phone, false);
+  await next("ann", false);
+  await type(other, true);
+  await next("ben", true);
+  await next("ben", false);
+  await type(other, true);
+  await next("ben", true);
+  await other.must("room:leave", { roomId: "r" });
+  await next("ben", false);
+  await type(phone, true);
+  await next("ann", true);
+  phone.close();
+  await next("ann", false);
+  await type(laptop, true);
+  await next("ann", true);
+  await hosts[2].kill();
+  await next("ann", false, BURIED);
+  assert.deepEqual(listener.heard("typing"), []);
+}, { timeout: 120_000 });

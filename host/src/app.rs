@@ -12,7 +12,7 @@ use crate::{
     metrics::Metrics,
     pipeline::{
         Pipeline, authorise::TokenTimes, check::Bounds, execute::Executor, outgoing, route::Routes,
-        timers, view::RoomsSeen,
+        timers, typing, view::RoomsSeen,
     },
     plugin::{Runtime, config::PluginConfigs},
     ports::{Alone, Journal, Relay, StateStore},
@@ -21,6 +21,7 @@ use crate::{
     store,
     transactions::Transactions,
     turns::Turns,
+    typing::Typing,
 };
 use anyhow::{Context, Result};
 use axum::Router;
@@ -135,6 +136,7 @@ impl App {
         tokio::spawn(sweep(pipeline.clone()));
         tokio::spawn(outgoing::send_unsent(pipeline.clone()));
         tokio::spawn(timers::fire_timers(pipeline.clone()));
+        tokio::spawn(typing::end_typing(pipeline.clone()));
         Ok(Self {
             address,
             pipeline,
@@ -250,6 +252,7 @@ fn build_pipeline(
             rooms,
             metrics,
             relay,
+            typing: Arc::new(Typing::new(config.typing.timeout)),
             ack_timeout: config.socket.ack_timeout,
         },
         transactions: Arc::new(Transactions::new(store)),

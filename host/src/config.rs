@@ -13,6 +13,7 @@ use crate::{
     plugin::config::{PluginConfigs, PluginsConfig},
     socket::config::SocketConfig,
     store::config::{Backend, StateConfig},
+    typing::TypingConfig,
 };
 use clap::Args;
 use serde::{Deserialize, Serialize};
@@ -61,6 +62,8 @@ pub struct Config {
     pub redis: RedisConfig,
     /// Other hosts.
     pub cluster: ClusterConfig,
+    /// Who types.
+    pub typing: TypingConfig,
     /// All plugins.
     pub plugins: PluginsConfig,
     /// Single plugins, by name.

@@ -34,6 +34,7 @@ pub mod socket;
 pub mod store;
 pub mod transactions;
 pub mod turns;
+pub mod typing;
 
 /// Events come with many small allocations, made on one thread and freed on another; the system's
 /// allocator is measurably slower at that.

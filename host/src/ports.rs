@@ -288,6 +288,9 @@ pub trait RoomsView: Send + Sync {
     /// Returns the rooms that any connection of a user is in, sorted.
     fn of_user(&self, namespace: &Namespace, user: &UserId) -> Vec<RoomName>;
 
+    /// Returns the users who type in a room, sorted.
+    fn typing(&self, namespace: &Namespace, room: &RoomName) -> Vec<UserId>;
+
     /// Returns a user's connections in a namespace, sorted.
     fn connections_of_user(&self, namespace: &Namespace, user: &UserId) -> Vec<ConnectionId>;
 }

@@ -34,6 +34,8 @@ pub enum Change {
     Left {
         /// Whether it was the last of its user.
         last: bool,
+        /// Whether its user typed there, and does not any more.
+        stopped: bool,
     },
     /// The connection is in as many rooms as it may be.
     TooMany,
@@ -41,10 +43,23 @@ pub enum Change {
     Gone,
 }
 
+/// A room that a connection was in when it ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exit {
+    /// The room.
+    pub room: RoomName,
+    /// Whether it was the last of its user there.
+    pub last: bool,
+    /// Whether its user typed there, and does not any more.
+    pub stopped: bool,
+}
+
 #[derive(Default)]
 struct Room {
     members: BTreeMap<ConnectionId, UserId>,
     users: BTreeMap<UserId, u32>,
+    /// Who types, by how many connections.
+    typing: BTreeMap<UserId, u32>,
     /// Those of the members that are this node's.
     here: BTreeSet<ConnectionId>,
 }
@@ -54,6 +69,8 @@ struct Membership {
     identity: Arc<Identity>,
     is_here: bool,
     rooms: BTreeSet<RoomName>,
+    /// Those of the rooms in which it types.
+    typing: BTreeSet<RoomName>,
 }
 
 type RoomKey = (Namespace, RoomName);
@@ -124,15 +141,16 @@ impl Rooms {
                     identity: identity.clone(),
                     is_here,
                     rooms: BTreeSet::new(),
+                    typing: BTreeSet::new(),
                 });
                 true
             }
         }
     }
 
-    /// Takes a connection out of all rooms for good; returns the rooms that it was in, sorted, each
-    /// with whether it was the last of its user there. The room of its user is not among them.
-    pub fn remove(&self, namespace: &Namespace, connection: ConnectionId) -> Vec<(RoomName, bool)> {
+    /// Takes a connection out of all rooms for good; returns the rooms that it was in, sorted.
+    /// The room of its user is not among them.
+    pub fn remove(&self, namespace: &Namespace, connection: ConnectionId) -> Vec<Exit> {
         let Some((_, membership)) = self.connections.remove(&connection) else {
             return Vec::new();
         };
@@ -140,14 +158,16 @@ impl Rooms {
             self.journal.note(Moved::Closed { connection });
         }
         let own = RoomName::of_user(&membership.identity.user);
-        membership
-            .rooms
-            .into_iter()
-            .filter_map(|room| {
-                let last = self.take_out(namespace, connection, &room)?;
-                (room != own).then_some((room, last))
+        let exits = membership.rooms.into_iter().filter_map(|room| {
+            let types = membership.typing.contains(&room);
+            let (last, stopped) = self.take_out(namespace, connection, &room, types)?;
+            (room != own).then_some(Exit {
+                room,
+                last,
+                stopped,
             })
-            .collect()
+        });
+        exits.collect()
     }
 
     /// Puts a connection into a room.
@@ -194,40 +214,84 @@ impl Rooms {
         if !membership.rooms.remove(room) {
             return Change::None;
         }
+        let types = membership.typing.remove(room);
         if membership.is_here {
             let room = room.clone();
             self.journal.note(Moved::Left { connection, room });
         }
-        match self.take_out(namespace, connection, room) {
-            Some(last) => Change::Left { last },
+        match self.take_out(namespace, connection, room, types) {
+            Some((last, stopped)) => Change::Left { last, stopped },
             None => Change::None,
         }
     }
 
+    /// Notes that a connection types in a room that it is in, or does not. Returns whether its user
+    /// has begun to, or has stopped: others of the user's connections may type there as well.
+    pub fn set_typing(
+        &self,
+        namespace: &Namespace,
+        connection: ConnectionId,
+        room: &RoomName,
+        typing: bool,
+    ) -> bool {
+        let Some(mut membership) = self.connections.get_mut(&connection) else {
+            return false;
+        };
+        let changes = match typing {
+            true => membership.rooms.contains(room) && membership.typing.insert(room.clone()),
+            false => membership.typing.remove(room),
+        };
+        if !changes {
+            return false;
+        }
+        if membership.is_here {
+            self.journal.note(Moved::Typing {
+                connection,
+                room: room.clone(),
+                typing,
+            });
+        }
+        let user = &membership.identity.user;
+        let key = (namespace.clone(), room.clone());
+        let Some(mut entry) = self.rooms.get_mut(&key) else {
+            return false;
+        };
+        if typing {
+            let count = entry.typing.entry(user.clone()).or_insert(0);
+            *count += 1;
+            return *count == 1;
+        }
+        count_down(&mut entry.typing, user)
+    }
+
+    /// Returns who types in a room, in order of their ids.
+    #[must_use]
+    pub fn typing(&self, namespace: &Namespace, room: &RoomName) -> Vec<UserId> {
+        self.with_room(namespace, room, |room| {
+            room.typing.keys().cloned().collect()
+        })
+    }
+
+    /// Returns whether it was the last of its user, and whether its user has stopped typing.
     fn take_out(
         &self,
         namespace: &Namespace,
         connection: ConnectionId,
         room: &RoomName,
-    ) -> Option<bool> {
+        types: bool,
+    ) -> Option<(bool, bool)> {
         let Entry::Occupied(mut entry) = self.rooms.entry((namespace.clone(), room.clone())) else {
             return None;
         };
         let found = entry.get_mut();
         found.here.remove(&connection);
         let user = found.members.remove(&connection)?;
-        let mut last = true;
-        if let btree_map::Entry::Occupied(mut count) = found.users.entry(user) {
-            *count.get_mut() -= 1;
-            last = *count.get() == 0;
-            if last {
-                count.remove();
-            }
-        }
+        let stopped = types && count_down(&mut found.typing, &user);
+        let last = count_down(&mut found.users, &user);
         if found.members.is_empty() {
             entry.remove();
         }
-        Some(last)
+        Some((last, stopped))
     }
 
     /// Returns how many more rooms a connection can join.
@@ -380,192 +444,18 @@ impl Rooms {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ports::Alone;
-    use parking_lot::Mutex;
-
-    fn identity(user: &str) -> Arc<Identity> {
-        let user = UserId::new(user).unwrap();
-        Arc::new(Identity::new(
-            user,
-            String::new(),
-            serde_json::Map::new(),
-            None,
-        ))
+/// Takes one away; returns whether it was the last.
+fn count_down(counts: &mut BTreeMap<UserId, u32>, user: &UserId) -> bool {
+    let btree_map::Entry::Occupied(mut count) = counts.entry(user.clone()) else {
+        return true;
+    };
+    *count.get_mut() -= 1;
+    let last = *count.get() == 0;
+    if last {
+        count.remove();
     }
-
-    fn setting() -> (Rooms, Namespace, RoomName, Arc<Identity>) {
-        (
-            Rooms::new(2, Arc::new(Alone)),
-            Namespace::new("/").unwrap(),
-            RoomName::new("course:1").unwrap(),
-            identity("ann"),
-        )
-    }
-
-    #[test]
-    fn first_and_last_are_by_user() {
-        let (rooms, namespace, room, ann) = setting();
-        let (one, two) = (ConnectionId::fresh(), ConnectionId::fresh());
-        rooms.add(&namespace, one, &ann);
-        rooms.add(&namespace, two, &ann);
-        assert_eq!(
-            rooms.join(&namespace, one, &room),
-            Change::Joined { first: true }
-        );
-        assert_eq!(rooms.join(&namespace, one, &room), Change::None);
-        assert_eq!(
-            rooms.join(&namespace, two, &room),
-            Change::Joined { first: false }
-        );
-        assert_eq!(rooms.count_users(&namespace, &room), 1);
-        assert_eq!(
-            rooms.leave(&namespace, one, &room),
-            Change::Left { last: false }
-        );
-        assert_eq!(rooms.remove(&namespace, two), [(room.clone(), true)]);
-        assert!(rooms.is_empty());
-        assert!(!rooms.has_user(&namespace, &room, &ann.user));
-    }
-
-    #[test]
-    fn namespaces_do_not_mix() {
-        let (rooms, namespace, room, ann) = setting();
-        let other = Namespace::new("/other").unwrap();
-        let one = ConnectionId::fresh();
-        rooms.add(&namespace, one, &ann);
-        rooms.join(&namespace, one, &room);
-        assert!(rooms.members_here(&other, &room).is_empty());
-        assert_eq!(rooms.members_here(&namespace, &room), [one]);
-    }
-
-    #[test]
-    fn a_connection_has_room_for_so_many() {
-        let (rooms, namespace, _, ann) = setting();
-        let one = ConnectionId::fresh();
-        rooms.add(&namespace, one, &ann);
-        for name in ["a:1", "a:2"] {
-            let room = RoomName::new(name).unwrap();
-            assert_eq!(
-                rooms.join(&namespace, one, &room),
-                Change::Joined { first: true }
-            );
-        }
-        assert_eq!(rooms.capacity_left(one), 0);
-        let room = RoomName::new("a:3").unwrap();
-        assert_eq!(rooms.join(&namespace, one, &room), Change::TooMany);
-    }
-
-    #[test]
-    fn pages_neither_skip_nor_repeat() {
-        let (rooms, namespace, room, _) = setting();
-        for number in 0..10 {
-            let id = ConnectionId::fresh();
-            rooms.add(&namespace, id, &identity(&format!("u{number}")));
-            rooms.join(&namespace, id, &room);
-        }
-        let mut seen = Vec::new();
-        let mut after = None;
-        loop {
-            let page = rooms.members_page(&namespace, &room, after, 3);
-            let Some((last, _)) = page.last() else { break };
-            after = Some(*last);
-            seen.extend(page.into_iter().map(|(id, _)| id));
-        }
-        assert_eq!(seen, rooms.members_here(&namespace, &room));
-        let users = rooms.users_page(&namespace, &room, Some("u7"), 5);
-        assert_eq!(
-            users.iter().map(UserId::as_str).collect::<Vec<_>>(),
-            ["u8", "u9"]
-        );
-    }
-
-    #[test]
-    fn a_join_that_races_with_the_end_leaves_nothing() {
-        let (rooms, namespace, room, ann) = setting();
-        let rooms = Arc::new(rooms);
-        for _ in 0..2_000 {
-            let id = ConnectionId::fresh();
-            rooms.add(&namespace, id, &ann);
-            let joiner = {
-                let (rooms, namespace, room) = (rooms.clone(), namespace.clone(), room.clone());
-                std::thread::spawn(move || rooms.join(&namespace, id, &room))
-            };
-            rooms.remove(&namespace, id);
-            joiner.join().unwrap();
-            assert!(rooms.members_here(&namespace, &room).is_empty());
-        }
-        assert!(rooms.rooms.is_empty() && rooms.connections.is_empty());
-    }
-
-    #[derive(Default)]
-    struct Noted(Mutex<Vec<Moved>>);
-
-    impl Journal for Noted {
-        fn note(&self, moved: Moved) {
-            self.0.lock().push(moved);
-        }
-    }
-
-    #[test]
-    fn what_becomes_of_this_nodes_connections_is_noted_and_of_others_is_not() {
-        let noted = Arc::new(Noted::default());
-        let (namespace, ann) = (Namespace::root(), identity("ann"));
-        let (room, own) = (RoomName::new("a:1").unwrap(), RoomName::of_user(&ann.user));
-        let rooms = Rooms::new(2, noted.clone());
-        let (connection, far) = (ConnectionId::fresh(), ConnectionId::fresh());
-        rooms.add(&namespace, connection, &ann);
-        rooms.join(&namespace, connection, &room);
-        rooms.join(&namespace, connection, &room);
-        rooms.leave(&namespace, connection, &room);
-        rooms.add_far(&namespace, far, &ann);
-        rooms.join(&namespace, far, &room);
-        rooms.remove(&namespace, far);
-        rooms.remove(&namespace, connection);
-        let opened = Moved::Opened {
-            connection,
-            namespace,
-            identity: ann,
-        };
-        let expected = [
-            opened,
-            Moved::Joined {
-                connection,
-                room: own,
-            },
-            Moved::Joined {
-                connection,
-                room: room.clone(),
-            },
-            Moved::Left { connection, room },
-            Moved::Closed { connection },
-        ];
-        assert_eq!(*noted.0.lock(), expected);
-    }
-
-    #[test]
-    fn others_count_but_hear_from_their_own_node() {
-        let (rooms, namespace, room, ann) = setting();
-        let (here, far) = (ConnectionId::fresh(), ConnectionId::fresh());
-        rooms.add_far(&namespace, far, &ann);
-        for name in ["user:ann", "a:1", "a:2", "a:3", room.as_str()] {
-            rooms.join(&namespace, far, &RoomName::new(name).unwrap());
-        }
-        rooms.add(&namespace, here, &ann);
-        assert_eq!(
-            rooms.join(&namespace, here, &room),
-            Change::Joined { first: false }
-        );
-        assert_eq!(rooms.members_here(&namespace, &room), [here]);
-        assert_eq!(rooms.members_page(&namespace, &room, None, 9).len(), 2);
-        let mut both = [here, far];
-        both.sort_unstable();
-        assert_eq!(rooms.of_user(&namespace, &ann.user), both);
-        rooms.leave(&namespace, here, &room);
-        assert!(!rooms.is_in_use_here(&namespace, &room));
-        let left = rooms.remove(&namespace, far);
-        assert!(left.contains(&(room, true)), "{left:?}");
-    }
+    last
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,7 @@ use crate::{
     imports,
     payload::Id,
     timers::Timers,
+    typing::Typing,
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -178,6 +179,12 @@ impl Cx {
             partition: partition.into(),
             now_ms: self.at_ms,
         }
+    }
+
+    /// Returns who types where.
+    #[must_use]
+    pub fn typing(&self) -> Typing {
+        Typing(())
     }
 
     // ---- instructions --------------------------------------------------------------------------

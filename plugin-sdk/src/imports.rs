@@ -8,6 +8,7 @@ mod host {
     use crate::{
         bindings::switchboard::plugin::{
             attachments, history, kv, log as logging, rooms, settings as operator, timers, types,
+            typing,
         },
         error::Fault,
     };
@@ -126,6 +127,15 @@ mod host {
             partition, name, due_ms, payload, every_ms,
         )?)
     }
+    pub(crate) fn typing_set(room: &str, starts: bool) -> Faulty<()> {
+        Ok(match starts {
+            true => typing::start(room)?,
+            false => typing::stop(room)?,
+        })
+    }
+    pub(crate) fn typing_users(room: &str) -> Faulty<Vec<String>> {
+        Ok(typing::users(room)?)
+    }
     pub(crate) fn timers_cancel(partition: &str, name: &str) -> Faulty<()> {
         Ok(timers::cancel(partition, name)?)
     }
@@ -139,7 +149,7 @@ pub(crate) use host::{
     attachment, attachment_size, connections_of_user, count_users, has_connection, has_user,
     history_amend, history_append, history_count, history_get, history_page, history_redact,
     history_retain, kv_add, kv_delete, kv_get, kv_list, kv_set, log, members, of_connection,
-    of_user, settings, timers_cancel, timers_get, timers_schedule, users,
+    of_user, settings, timers_cancel, timers_get, timers_schedule, typing_set, typing_users, users,
 };
 
 #[cfg(not(target_family = "wasm"))]
@@ -151,6 +161,6 @@ pub(crate) use crate::testing::{
     world::{
         attachment, attachment_size, connections_of_user, count_users, has_connection, has_user,
         kv_add, kv_delete, kv_get, kv_list, kv_set, log, members, of_connection, of_user, settings,
-        users,
+        typing_set, typing_users, users,
     },
 };

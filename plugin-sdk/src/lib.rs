@@ -132,7 +132,7 @@
 //! | [`Emit`] | to whom, except whom, and what |
 //! | [`Ack`], [`Error`] | the answer |
 //! | [`Id`], [`Binary`], [`Json`] | types for payloads, beside everything that serde reads |
-//! | [`Kv`], [`Rooms`], [`log`] | capabilities |
+//! | [`Kv`], [`Rooms`], [`Typing`], [`log`] | capabilities |
 //! | [`TestHost`] | a host for tests |
 #[cfg(any(test, target_family = "wasm"))]
 #[allow(unsafe_code)]
@@ -157,6 +157,7 @@ mod plugin;
 mod testing;
 mod time;
 mod timers;
+mod typing;
 
 #[cfg(not(target_family = "wasm"))]
 pub use self::testing::{Client, Reply, TestHost, User};
@@ -171,4 +172,5 @@ pub use self::{
     payload::{Binary, Id, Json},
     plugin::Plugin,
     timers::{Scheduled, Timer, Timers},
+    typing::{Typing, TypingChanged},
 };

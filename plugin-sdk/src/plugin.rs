@@ -7,6 +7,7 @@ use crate::{
     error::{Error, Result},
     handler::{Ack, Acknowledged, Disconnected, Handler, Joined, Left},
     timers::Timer,
+    typing::TypingChanged,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -62,7 +63,7 @@ impl Plugin {
         self
     }
 
-    /// Says which capabilities the plugin needs: `rooms`, `kv`, `history`, `timers`. (`log`, `settings` and
+    /// Says which capabilities the plugin needs: `rooms`, `kv`, `history`, `timers`, `typing`. (`log`, `settings` and
     /// `attachments` are always there.)
     pub fn needs<const N: usize>(mut self, capabilities: [&'static str; N]) -> Self {
         self.capabilities.extend(capabilities);
@@ -123,6 +124,14 @@ impl Plugin {
     /// Handles a leave of one of the plugin's rooms, also for a connection that was lost.
     pub fn on_left(self, handler: impl Fn(&mut Cx, Left) -> Result<()> + 'static) -> Self {
         self.on_notice("left", handler)
+    }
+
+    /// Handles that a user has begun to type in one of the plugin's rooms, or has stopped.
+    pub fn on_typing(
+        self,
+        handler: impl Fn(&mut Cx, TypingChanged) -> Result<()> + 'static,
+    ) -> Self {
+        self.on_notice("typing", handler)
     }
 
     /// Handles clients' answers to emissions that asked for them.

@@ -40,6 +40,7 @@ const KEYS = {
   apiKey: ["api", "key"],
   state: ["state", "backend"],
   stateDir: ["state", "dir"],
+  typingTimeout: ["typing", "timeout"],
   redisPort: ["redis", "port"],
   redisPassword: ["redis", "password"],
   redisTimeout: ["redis", "timeout"],

@@ -82,6 +82,9 @@ pub(super) struct Member {
     pub(super) role: String,
     pub(super) claims: String,
     pub(super) rooms: BTreeSet<String>,
+    /// Those of the rooms in which it types.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(super) typing: BTreeSet<String>,
 }
 
 impl Member {
@@ -110,9 +113,22 @@ impl Member {
 #[serde(rename_all = "lowercase")]
 pub(super) enum Change {
     Opened(Member),
-    Joined { connection: String, room: String },
-    Left { connection: String, room: String },
-    Closed { connection: String },
+    Joined {
+        connection: String,
+        room: String,
+    },
+    Left {
+        connection: String,
+        room: String,
+    },
+    Typing {
+        connection: String,
+        room: String,
+        typing: bool,
+    },
+    Closed {
+        connection: String,
+    },
 }
 
 impl From<Moved> for Change {
@@ -129,6 +145,7 @@ impl From<Moved> for Change {
                 role: identity.role.clone(),
                 claims: identity.claims.clone(),
                 rooms: BTreeSet::new(),
+                typing: BTreeSet::new(),
             }),
             Moved::Joined { connection, room } => Self::Joined {
                 connection: connection.to_string(),
@@ -137,6 +154,15 @@ impl From<Moved> for Change {
             Moved::Left { connection, room } => Self::Left {
                 connection: connection.to_string(),
                 room: room.as_str().to_owned(),
+            },
+            Moved::Typing {
+                connection,
+                room,
+                typing,
+            } => Self::Typing {
+                connection: connection.to_string(),
+                room: room.as_str().to_owned(),
+                typing,
             },
             Moved::Closed { connection } => Self::Closed {
                 connection: connection.to_string(),

@@ -152,7 +152,7 @@ impl Others {
                 Some(Gone {
                     connection,
                     identity,
-                    rooms: self.rooms.remove(&namespace, connection),
+                    exits: self.rooms.remove(&namespace, connection),
                     namespace,
                 })
             });
@@ -183,6 +183,16 @@ impl Node {
             Change::Left { connection, room } => {
                 if let Some((connection, namespace)) = self.own(&connection) {
                     rooms.leave(namespace, connection, &RoomName::foreign(&room));
+                }
+            }
+            Change::Typing {
+                connection,
+                room,
+                typing,
+            } => {
+                if let Some((connection, namespace)) = self.own(&connection) {
+                    let room = RoomName::foreign(&room);
+                    rooms.set_typing(namespace, connection, &room, typing);
                 }
             }
             Change::Closed { connection } => {
@@ -250,6 +260,8 @@ impl Node {
             }
             for room in &wanted {
                 rooms.join(&namespace, connection, room);
+                let typing = member.typing.contains(room.as_str());
+                rooms.set_typing(&namespace, connection, room, typing);
             }
             self.connections.insert(connection, namespace);
         }
@@ -279,7 +291,7 @@ mod tests {
 
     fn change() -> impl Strategy<Value = Change> {
         let room = (0..3_u8).prop_map(|room| format!("room:{room}"));
-        (0..IDS, 0..4_u8, room).prop_map(|(number, kind, room)| {
+        (0..IDS, 0..6_u8, room).prop_map(|(number, kind, room)| {
             let connection = name(number);
             match kind {
                 0 => Change::Opened(Member {
@@ -289,9 +301,15 @@ mod tests {
                     role: "student".to_owned(),
                     claims: "{}".to_owned(),
                     rooms: BTreeSet::new(),
+                    typing: BTreeSet::new(),
                 }),
                 1 => Change::Joined { connection, room },
                 2 => Change::Left { connection, room },
+                3 | 4 => Change::Typing {
+                    connection,
+                    room,
+                    typing: kind == 3,
+                },
                 _ => Change::Closed { connection },
             }
         })
@@ -304,17 +322,26 @@ mod tests {
         }
     }
 
+    type Seen = (Vec<RoomName>, Vec<bool>);
+
     /// What is known of the far node's connections.
-    fn seen(rooms: &Rooms) -> Vec<Option<Vec<RoomName>>> {
+    fn seen(rooms: &Rooms) -> Vec<Option<Seen>> {
         let all = (0..IDS).map(|number| {
             let id = ConnectionId::parse(&name(number)).unwrap();
-            let known = rooms.identity(&Namespace::root(), id);
-            known.map(|_| rooms.of_connection(id))
+            let known = rooms.identity(&Namespace::root(), id)?;
+            let types = (0..3).map(|room| {
+                let room = RoomName::new(&format!("room:{room}")).unwrap();
+                let typing = rooms.typing(&Namespace::root(), &room);
+                typing.contains(&known.user)
+            });
+            Some((rooms.of_connection(id), types.collect()))
         });
         all.collect()
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
         /// Whatever is lost on the way, as soon as messages come through both know the same.
         #[test]
         fn all_is_known_again_after_any_loss(
@@ -358,6 +385,7 @@ mod tests {
             role: String::new(),
             claims: "{}".to_owned(),
             rooms: ["room:a".to_owned()].into(),
+            typing: BTreeSet::new(),
         });
         own.change(vec![opened]);
         others.take(said(own.whole().remove(0)), start);
@@ -369,7 +397,8 @@ mod tests {
         assert_eq!(others.silent(late), ["far"]);
         let lost = others.bury("far", late);
         assert_eq!(lost.len(), 1);
-        assert_eq!(lost[0].rooms, [(RoomName::new("room:a").unwrap(), true)]);
+        assert_eq!(lost[0].exits[0].room.as_str(), "room:a");
+        assert!(lost[0].exits[0].last);
         assert!(others.bury("far", late).is_empty());
         let told = others.take(said(own.alive()), late);
         assert_eq!(

@@ -30,8 +30,10 @@ impl Own {
                 let known = self.members.entry(member.connection.clone());
                 let rooms = known.and_modify(|known| {
                     let rooms = std::mem::take(&mut known.rooms);
+                    let typing = std::mem::take(&mut known.typing);
                     *known = Member {
                         rooms,
+                        typing,
                         ..member.clone()
                     };
                 });
@@ -45,6 +47,19 @@ impl Own {
             Change::Left { connection, room } => {
                 if let Some(member) = self.members.get_mut(connection) {
                     member.rooms.remove(room);
+                    member.typing.remove(room);
+                }
+            }
+            Change::Typing {
+                connection,
+                room,
+                typing,
+            } => {
+                if let Some(member) = self.members.get_mut(connection) {
+                    match *typing && member.rooms.contains(room) {
+                        true => member.typing.insert(room.clone()),
+                        false => member.typing.remove(room),
+                    };
                 }
             }
             Change::Closed { connection } => {

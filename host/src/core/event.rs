@@ -85,6 +85,13 @@ pub enum Notice {
         /// Whether it was for a disconnect.
         disconnected: bool,
     },
+    /// A user has begun to type in a room, or has stopped.
+    Typing {
+        /// The room.
+        room: RoomName,
+        /// Whether the user types now.
+        typing: bool,
+    },
     /// A client acknowledged an emission, or did not.
     Acknowledged {
         /// What the plugin called the emission.
@@ -116,17 +123,19 @@ impl Notice {
             Self::Disconnected { .. } => "disconnected",
             Self::Joined { .. } => "joined",
             Self::Left { .. } => "left",
+            Self::Typing { .. } => "typing",
             Self::Acknowledged { .. } => "acknowledged",
             Self::Timer { .. } => TIMER_NOTICE,
         }
     }
 
     /// The names that a plugin can subscribe to.
-    pub const NAMES: [&'static str; 6] = [
+    pub const NAMES: [&'static str; 7] = [
         "connected",
         "disconnected",
         "joined",
         "left",
+        "typing",
         "acknowledged",
         TIMER_NOTICE,
     ];

@@ -1,6 +1,7 @@
 //! What a plugin wants done. Everything here is as the plugin wrote it and has not been checked;
 //! the pipeline does that before it executes any of it.
 
+use super::names::RoomName;
 use bytes::Bytes;
 
 /// Whom an instruction is about.
@@ -62,6 +63,14 @@ pub enum Instruction {
         who: Target,
         /// The room.
         room: String,
+    },
+    /// The event's own connection begins to type in a room, or stops. No plugin writes this into its
+    /// reply: it asks for it by the capability `typing`.
+    Type {
+        /// The room.
+        room: RoomName,
+        /// Whether it types.
+        typing: bool,
     },
     /// Ends connections.
     Disconnect {

@@ -47,6 +47,8 @@ pub enum Step {
     Join(Who, RoomName),
     /// Takes connections out of a room.
     Leave(Who, RoomName),
+    /// The event's own connection types in a room, or stops.
+    Type(ConnectionId, RoomName, bool),
     /// Ends connections.
     Disconnect {
         /// Which.
@@ -143,6 +145,11 @@ impl Checker<'_> {
             Instruction::Emit(emission) => self.emission(emission)?,
             Instruction::Join { who, room } => Step::Join(self.who(&who)?, self.room(&room)?),
             Instruction::Leave { who, room } => Step::Leave(self.who(&who)?, self.room(&room)?),
+            Instruction::Type { room, typing } => {
+                let own = self.event.peer.as_ref().map(|peer| peer.connection);
+                let own = own.ok_or("this event is nobody's, and nobody can type")?;
+                Step::Type(own, room, typing)
+            }
             Instruction::Disconnect {
                 who,
                 reason,

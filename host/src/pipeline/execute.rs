@@ -12,10 +12,15 @@ use crate::{
     metrics::{Metrics, count},
     ports::{Asking, CloseReason, Frame, Relay, Relayed, SendError},
     rooms::{Change, Rooms},
+    typing::Typing,
 };
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// Carries out what was checked.
 pub struct Executor {
@@ -27,6 +32,8 @@ pub struct Executor {
     pub metrics: Arc<Metrics>,
     /// Reaches the connections of other nodes.
     pub relay: Arc<dyn Relay>,
+    /// When who types stops.
+    pub typing: Arc<Typing>,
     /// How long clients have to acknowledge an emission.
     pub ack_timeout: Duration,
 }
@@ -113,6 +120,9 @@ impl Executor {
                         self.relay.leave(namespace, &who, &room);
                     }
                 }
+                Step::Type(id, room, typing) => {
+                    self.set_typing(namespace, id, room, typing, &mut effects);
+                }
                 Step::Disconnect {
                     who,
                     reason,
@@ -126,6 +136,27 @@ impl Executor {
             }
         }
         effects
+    }
+
+    fn set_typing(
+        &self,
+        namespace: &Namespace,
+        id: ConnectionId,
+        room: RoomName,
+        typing: bool,
+        effects: &mut Effects,
+    ) {
+        let Some(connection) = self.connections.get(id) else {
+            return;
+        };
+        if typing && !self.rooms.has_connection(id, &room) {
+            return;
+        }
+        self.typing.set(id, &room, typing, Instant::now());
+        if self.rooms.set_typing(namespace, id, &room, typing) {
+            let notice = Notice::Typing { room, typing };
+            effects.caused.push(Caused { connection, notice });
+        }
     }
 
     /// Tells whether connections of other nodes may be meant.
@@ -195,7 +226,16 @@ impl Executor {
     ) {
         for connection in self.resolve(namespace, who) {
             let change = self.rooms.leave(&connection.namespace, connection.id, room);
-            if let Change::Left { last } = change {
+            if let Change::Left { last, stopped } = change {
+                if stopped {
+                    effects.caused.push(Caused {
+                        connection: connection.clone(),
+                        notice: Notice::Typing {
+                            room: room.clone(),
+                            typing: false,
+                        },
+                    });
+                }
                 effects.caused.push(Caused {
                     connection,
                     notice: Notice::Left {

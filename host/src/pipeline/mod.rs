@@ -12,6 +12,7 @@
 //! | [`relayed`] | what other nodes want done on this one |
 //! | [`answer`] | the sender hears of it, exactly once |
 //! | [`timers`] | timers that are due |
+//! | [`typing`] | who stops typing without saying so |
 
 pub mod answer;
 pub mod authorise;
@@ -23,6 +24,7 @@ pub mod outgoing;
 pub mod relayed;
 pub mod route;
 pub mod timers;
+pub mod typing;
 pub mod view;
 
 use self::{
@@ -40,6 +42,7 @@ use crate::{
         names::{EventName, Namespace, PluginName, RoomName},
     },
     ports::{Acknowledge, Authenticator, CloseReason},
+    rooms::Exit,
     transactions::Transactions,
     turns::Turns,
 };
@@ -423,7 +426,7 @@ impl Pipeline {
     }
 
     async fn handle_end(self: &Arc<Self>, connection: &Arc<Connection>, reason: Arc<str>) {
-        let left = self
+        let exits = self
             .executor
             .rooms
             .remove(&connection.namespace, connection.id);
@@ -433,7 +436,7 @@ impl Pipeline {
             // Another host has taken this one for dead, and told plugins already.
             return;
         }
-        self.handle_notices(connection, end_notices(left, reason), 0)
+        self.handle_notices(connection, end_notices(exits, reason), 0)
             .await;
     }
 
@@ -453,6 +456,12 @@ impl Pipeline {
             }
         }
         mine
+    }
+
+    /// Tells plugins of something that the host has observed of a connection.
+    pub(super) fn notify(self: &Arc<Self>, connection: Arc<Connection>, notice: Notice) {
+        let caused = Caused { connection, notice };
+        self.deliver(vec![caused], None, 0);
     }
 
     /// Waits for acknowledgements that clients were asked for; each becomes a notice.
@@ -505,16 +514,29 @@ fn too_many(why: &str, retry_after_ms: u64) -> Failure {
 
 /// Returns what plugins are told of a connection that has ended.
 fn end_notices(
-    left: Vec<(RoomName, bool)>,
+    exits: Vec<Exit>,
     reason: Arc<str>,
 ) -> impl Iterator<Item = (Notice, Vec<bytes::Bytes>)> {
-    let rooms: Arc<[RoomName]> = left.iter().map(|(room, _)| room.clone()).collect();
-    left.into_iter()
-        .map(|(room, last)| Notice::Left {
-            room,
-            last,
-            disconnected: true,
-        })
+    let rooms: Arc<[RoomName]> = exits.iter().map(|exit| exit.room.clone()).collect();
+    exits
+        .into_iter()
+        .flat_map(
+            |Exit {
+                 room,
+                 last,
+                 stopped,
+             }| {
+                let stops = stopped.then(|| Notice::Typing {
+                    room: room.clone(),
+                    typing: false,
+                });
+                stops.into_iter().chain([Notice::Left {
+                    room,
+                    last,
+                    disconnected: true,
+                }])
+            },
+        )
         .chain([Notice::Disconnected { reason, rooms }])
         .map(|notice| (notice, Vec::new()))
 }

@@ -10,6 +10,7 @@ use crate::{
         recipient::Who,
     },
     ports::{CloseReason, Frame, Relayed},
+    rooms::Exit,
 };
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -27,8 +28,8 @@ pub struct Gone {
     pub namespace: Namespace,
     /// Whose.
     pub identity: Arc<Identity>,
-    /// The rooms that it was in, each with whether it was the last of its user there.
-    pub rooms: Vec<(RoomName, bool)>,
+    /// The rooms that it was in.
+    pub exits: Vec<Exit>,
 }
 
 /// A client's answer that is on its way: the JSON array of its arguments and their attachments.
@@ -157,7 +158,7 @@ impl Pipeline {
             connection: gone.connection,
             identity: gone.identity,
         };
-        let notices = end_notices(gone.rooms, NODE_LOST.into());
+        let notices = end_notices(gone.exits, NODE_LOST.into());
         self.handle_notices_of(peer, &gone.namespace, None, notices, 0)
             .await;
     }

@@ -81,9 +81,9 @@ impl RouteTable {
                 let info = plugin.info();
                 let concerned = match notice {
                     Notice::Connected | Notice::Disconnected { .. } => true,
-                    Notice::Joined { room, .. } | Notice::Left { room, .. } => {
-                        info.may_use_prefix(room.prefix())
-                    }
+                    Notice::Joined { room, .. }
+                    | Notice::Left { room, .. }
+                    | Notice::Typing { room, .. } => info.may_use_prefix(room.prefix()),
                     Notice::Acknowledged { plugin, .. } => info.name().as_str() == &**plugin,
                     // Handed to the plugin whose timer it is, past this table.
                     Notice::Timer { .. } => false,

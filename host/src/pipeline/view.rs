@@ -77,6 +77,10 @@ impl RoomsView for RoomsSeen {
         rooms.into_iter().collect()
     }
 
+    fn typing(&self, namespace: &Namespace, room: &RoomName) -> Vec<UserId> {
+        self.0.typing(namespace, room)
+    }
+
     fn connections_of_user(&self, namespace: &Namespace, user: &UserId) -> Vec<ConnectionId> {
         self.0.of_user(namespace, user)
     }

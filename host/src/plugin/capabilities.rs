@@ -4,6 +4,7 @@ use super::{bindings::switchboard::plugin as wit, guest::GuestState};
 use crate::{
     core::{
         event::Event,
+        instruction::Instruction,
         names::{ConnectionId, RoomName, UserId},
     },
     metrics,
@@ -15,6 +16,8 @@ use serde_json::json;
 const LOG_LINE_BYTES: usize = 4096;
 /// Lines that one event may log.
 const LOG_LINES: u32 = 100;
+/// What one event may do to soft state.
+const SOFT: usize = 100;
 /// Entries of one page, of whatever.
 const PAGE: u32 = 1_000;
 
@@ -146,6 +149,42 @@ impl GuestState {
 
 fn user(id: &str) -> Faulty<UserId> {
     UserId::new(id).map_err(|error| invalid(error.to_string()))
+}
+
+impl GuestState {
+    fn set_typing(&mut self, room: &str, typing: bool) -> Faulty<()> {
+        let room = self.room(room)?;
+        if self.soft.len() >= SOFT {
+            let why = format!("more than {SOFT} calls of typing in one event");
+            return Err(fault("TOO_MANY", why));
+        }
+        let peer = self.call.as_ref().and_then(|call| call.event.peer.as_ref());
+        if peer.is_none() {
+            return Err(invalid("this event is nobody's, and nobody can type"));
+        }
+        self.soft.push(Instruction::Type { room, typing });
+        Ok(())
+    }
+}
+
+impl wit::typing::Host for GuestState {
+    fn start(&mut self, room: String) -> Faulty<()> {
+        self.set_typing(&room, true)
+    }
+
+    fn stop(&mut self, room: String) -> Faulty<()> {
+        self.set_typing(&room, false)
+    }
+
+    fn users(&mut self, room: String) -> Faulty<Vec<String>> {
+        let room = self.room(&room)?;
+        let namespace = &self.about.info.namespace;
+        let users = self.about.rooms.typing(namespace, &room).into_iter();
+        Ok(users
+            .take(PAGE as usize)
+            .map(|user| user.as_str().to_owned())
+            .collect())
+    }
 }
 
 impl wit::rooms::Host for GuestState {

@@ -253,6 +253,7 @@ impl Generation {
             let event = call.event.clone();
             let data = guest.store.data_mut();
             data.log_lines = 0;
+            data.soft.clear();
             data.call = Some(call);
             guest.store.set_epoch_deadline(1);
             let texts = Texts::of(&event, &guest.store.data().about.info);
@@ -262,12 +263,14 @@ impl Generation {
                 .call_handle(&mut guest.store, texts.to_wit(&event))
                 .await
                 .map_err(|error| CallError::Trap(describe_trap(&error)))?;
-            Ok((guest, result))
+            let soft = std::mem::take(&mut guest.store.data_mut().soft);
+            Ok((guest, result, soft))
         });
         let deadline = self.usage.deadline;
-        let (guest, result) = in_time(start.into(), deadline, &waits, &self.long, call).await?;
+        let (guest, result, soft) =
+            in_time(start.into(), deadline, &waits, &self.long, call).await?;
         self.put_back(guest);
-        guest::from_wit(result, &self.about.bounds).map_err(CallError::BadReply)
+        guest::from_wit(result, soft, &self.about.bounds).map_err(CallError::BadReply)
     }
 
     fn fault(&self, outcome: &'static str, event: &Event, now: Instant) {

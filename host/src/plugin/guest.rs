@@ -85,6 +85,8 @@ pub(super) struct GuestState {
     pub(super) about: Arc<About>,
     pub(super) call: Option<Call>,
     pub(super) log_lines: u32,
+    /// What the event does to soft state, once its writes are committed.
+    pub(super) soft: Vec<Instruction>,
     memory: usize,
     wasi: WasiCtx,
     table: ResourceTable,
@@ -149,6 +151,7 @@ pub(super) fn store(engine: &wasmtime::Engine, about: &Arc<About>) -> Store<Gues
         about: about.clone(),
         call: None,
         log_lines: 0,
+        soft: Vec::new(),
         memory: 0,
         wasi: WasiCtxBuilder::new().max_random_size(RANDOM_BYTES).build(),
         table: ResourceTable::new(),
@@ -251,6 +254,7 @@ fn notice_data(notice: &Notice, plugin: &PluginInfo) -> Value {
             };
             json!({ "room": room, "last": last, "reason": reason })
         }
+        Notice::Typing { room, typing } => json!({ "room": room, "typing": typing }),
         Notice::Acknowledged { token, outcome, .. } => match outcome {
             Ok(args) => {
                 // Checked when it came in; what is not JSON would be the text itself.
@@ -278,6 +282,7 @@ fn notice_data(notice: &Notice, plugin: &PluginInfo) -> Value {
 /// When it is not valid: why, for the operator.
 pub(super) fn from_wit(
     result: Result<wit::Reply, wit::Failure>,
+    soft: Vec<Instruction>,
     bounds: &InstanceBounds,
 ) -> Result<Verdict, String> {
     let reply = match result {
@@ -296,7 +301,12 @@ pub(super) fn from_wit(
             args: answer.args,
             attachments: attachments(answer.attachments),
         }),
-        instructions: reply.instructions.into_iter().map(instruction).collect(),
+        instructions: reply
+            .instructions
+            .into_iter()
+            .map(instruction)
+            .chain(soft)
+            .collect(),
     }))
 }
 

@@ -360,6 +360,9 @@ impl Loader {
         if grants("timers") {
             wit::timers::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
         }
+        if grants("typing") {
+            wit::typing::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
+        }
         PluginPre::new(linker.instantiate_pre(component)?)
     }
 

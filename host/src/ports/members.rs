@@ -32,6 +32,15 @@ pub enum Moved {
         /// The room.
         room: RoomName,
     },
+    /// A connection has begun to type in a room that it is in, or has stopped.
+    Typing {
+        /// Which.
+        connection: ConnectionId,
+        /// The room.
+        room: RoomName,
+        /// Whether it types.
+        typing: bool,
+    },
     /// A connection has ended, and is in no room any more.
     Closed {
         /// Which.

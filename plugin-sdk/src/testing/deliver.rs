@@ -12,6 +12,17 @@ struct Caused {
     data: Value,
 }
 
+/// How long a connection types, unless it is said again.
+const TYPING_MS: u64 = 5_000;
+
+fn typing_changed(connection: &str, room: &str, typing: bool) -> Caused {
+    Caused {
+        connection: connection.to_owned(),
+        name: "typing",
+        data: json!({ "room": room, "typing": typing }),
+    }
+}
+
 impl TestHost {
     pub(super) fn run(
         &mut self,
@@ -49,7 +60,11 @@ impl TestHost {
             trigger,
             attachments: u32::try_from(attachments.len()).unwrap_or(u32::MAX),
         };
-        self.world.borrow_mut().attachments.clone_from(&attachments);
+        {
+            let mut world = self.world.borrow_mut();
+            world.attachments.clone_from(&attachments);
+            world.has_peer = connection.is_some();
+        }
         let checked = match self.handle_twice(event) {
             Ok(reply) => check::reply(self, connection, &reply, attachments.len()).map(|()| reply),
             Err(failure) => match check::failure(&failure) {
@@ -67,6 +82,7 @@ impl TestHost {
                 "message": "this connection is in as many rooms as it may be; leave one first",
             }));
         }
+        let typing = std::mem::take(&mut self.world.borrow_mut().staged.typing);
         let committed = self.world.borrow_mut().commit();
         if let Err(why) = committed {
             return refused(&why);
@@ -74,6 +90,14 @@ impl TestHost {
         let mut caused = VecDeque::new();
         for instruction in reply.instructions {
             caused.extend(self.execute(instruction, &attachments));
+        }
+        for (room, starts) in typing {
+            let Some(connection) = connection else { break };
+            let mut world = self.world.borrow_mut();
+            let until = starts.then(|| world.now_ms + TYPING_MS);
+            if world.set_typing(connection, &room, until) {
+                caused.push_back(typing_changed(connection, &room, starts));
+            }
         }
         while let Some(Caused {
             connection,
@@ -181,6 +205,19 @@ impl TestHost {
         );
     }
 
+    /// Lets a connection stop typing, at its time.
+    pub(super) fn fall_silent(&mut self, until: u64, connection: &str, room: &str) {
+        let stopped = {
+            let mut world = self.world.borrow_mut();
+            world.now_ms = world.now_ms.max(until);
+            world.set_typing(connection, room, None)
+        };
+        if stopped {
+            let Caused { name, data, .. } = typing_changed(connection, room, false);
+            self.notice(connection, name, &data, 0);
+        }
+    }
+
     pub(super) fn end(&mut self, connection: &str, reason: &str) {
         let (asked, others) = std::mem::take(&mut self.acks)
             .into_iter()
@@ -195,6 +232,11 @@ impl TestHost {
         };
         for room in &gone.rooms {
             let last = !self.is_user_in(&gone.user, room);
+            let typing = self.world.borrow().typing_in(room);
+            if gone.typing.contains_key(room) && !typing.contains(&gone.user) {
+                let Caused { name, data, .. } = typing_changed(connection, room, false);
+                self.notice(connection, name, &data, 0);
+            }
             let data = json!({ "room": room, "last": last, "reason": "disconnected" });
             self.notice(connection, "left", &data, 0);
         }
@@ -265,6 +307,7 @@ impl TestHost {
     ) -> Vec<Caused> {
         let mut caused = Vec::new();
         for connection in self.resolve(&membership.who) {
+            let types = self.world.borrow().typing_in(&membership.room);
             let user = {
                 let mut world = self.world.borrow_mut();
                 let Some(connected) = world.connections.get_mut(&connection) else {
@@ -273,9 +316,15 @@ impl TestHost {
                 if !apply(&mut connected.rooms, &membership.room) {
                     continue;
                 }
+                if !connected.rooms.contains(&membership.room) {
+                    connected.typing.remove(&membership.room);
+                }
                 connected.user.clone()
             };
             let world = self.world.borrow();
+            if types != world.typing_in(&membership.room) {
+                caused.push(typing_changed(&connection, &membership.room, false));
+            }
             let alone = !world.connections.iter().any(|(id, other)| {
                 *id != connection && other.user == user && other.rooms.contains(&membership.room)
             });

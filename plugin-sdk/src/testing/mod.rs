@@ -172,7 +172,8 @@ impl TestHost {
         self
     }
 
-    /// Moves the clock on. Timers that are due by then fire, each at its time.
+    /// Moves the clock on. Timers that are due by then fire, each at its time, and who has not said for
+    /// 5 seconds that they type stops.
     ///
     /// # Panics
     /// When the handler of a timer fails, or timers schedule others without end.
@@ -181,12 +182,17 @@ impl TestHost {
         let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let end = self.world.borrow().now_ms.saturating_add(millis);
         for _ in 0..FIRINGS {
-            let next = self.world.borrow().next_timer(end);
-            let Some((place, timer)) = next else {
-                self.world.borrow_mut().now_ms = end;
-                return;
-            };
-            self.fire(place, &timer);
+            let timer = self.world.borrow().next_timer(end);
+            let by_then = timer.as_ref().map_or(end, |(_, timer)| timer.due_ms);
+            let silence = self.world.borrow().next_silence(by_then);
+            match (silence, timer) {
+                (Some((until, connection, room)), _) => self.fall_silent(until, &connection, &room),
+                (None, Some((place, timer))) => self.fire(place, &timer),
+                (None, None) => {
+                    self.world.borrow_mut().now_ms = end;
+                    return;
+                }
+            }
         }
         panic!("{FIRINGS} timers have fired and there are more: they schedule each other");
     }
@@ -209,6 +215,7 @@ impl TestHost {
             user: user.id,
             role: user.role,
             rooms: BTreeSet::new(),
+            typing: BTreeMap::new(),
         };
         self.world
             .borrow_mut()

@@ -16,6 +16,7 @@ const NAME_BYTES: usize = 512;
 const VALUE_BYTES: usize = 65_536;
 const READS: usize = 1_000;
 const WRITES: usize = 1_000;
+const TYPING: usize = 100;
 const WRITTEN_BYTES: usize = 4 << 20;
 
 #[derive(Debug, Clone)]
@@ -37,6 +38,8 @@ pub(super) struct Connected {
     pub(super) user: String,
     pub(super) role: String,
     pub(super) rooms: BTreeSet<String>,
+    /// Where it types, and until when unless it is said again.
+    pub(super) typing: BTreeMap<String, u64>,
 }
 
 /// What one event has read and staged.
@@ -47,6 +50,8 @@ pub(super) struct Staged {
     /// As they will be.
     pub(super) histories: BTreeMap<String, History>,
     pub(super) timers: BTreeMap<(String, String), Option<Timer>>,
+    /// Rooms in which the event's connection begins to type, or stops.
+    pub(super) typing: Vec<(String, bool)>,
     /// Entries so far.
     pub(super) appended: u64,
     reads: usize,
@@ -63,6 +68,8 @@ pub(super) struct World {
     pub(super) capabilities: Vec<&'static str>,
     pub(super) connections: BTreeMap<String, Connected>,
     pub(super) attachments: Vec<Vec<u8>>,
+    /// Whether the event is some connection's.
+    pub(super) has_peer: bool,
     pub(super) log: Vec<(Level, String)>,
     pub(super) stored: BTreeMap<(String, String), Stored>,
     pub(super) histories: BTreeMap<String, History>,
@@ -169,6 +176,10 @@ impl World {
 
     fn room(&self, room: &str) -> Faulty<()> {
         self.needs("rooms")?;
+        self.own_room(room)
+    }
+
+    fn own_room(&self, room: &str) -> Faulty<()> {
         let prefix = room.split_once(':').map(|(prefix, _)| prefix);
         match prefix {
             Some(prefix) if self.prefixes.contains(&prefix) => Ok(()),
@@ -187,6 +198,41 @@ impl World {
             .filter(|connected| connected.rooms.contains(room))
             .map(|connected| connected.user.clone())
             .collect()
+    }
+
+    /// Returns the users who type in a room.
+    pub(super) fn typing_in(&self, room: &str) -> BTreeSet<String> {
+        let connections = self.connections.values();
+        let types = connections.filter(|connected| connected.typing.contains_key(room));
+        types.map(|connected| connected.user.clone()).collect()
+    }
+
+    /// Makes a connection type in a room that it is in, until a time, or not any more. Returns whether
+    /// its user has begun to, or has stopped.
+    pub(super) fn set_typing(&mut self, connection: &str, room: &str, until: Option<u64>) -> bool {
+        let before = self.typing_in(room);
+        let Some(connected) = self.connections.get_mut(connection) else {
+            return false;
+        };
+        match until {
+            Some(until) if connected.rooms.contains(room) => {
+                connected.typing.insert(room.to_owned(), until);
+            }
+            Some(_) => {}
+            None => {
+                connected.typing.remove(room);
+            }
+        }
+        before != self.typing_in(room)
+    }
+
+    /// Returns who stops typing first by a time, because it was not said again.
+    pub(super) fn next_silence(&self, by_ms: u64) -> Option<(u64, String, String)> {
+        let all = self.connections.iter().flat_map(|(id, connected)| {
+            let typing = connected.typing.iter();
+            typing.map(move |(room, until)| (*until, id.clone(), room.clone()))
+        });
+        all.filter(|(until, ..)| *until <= by_ms).min()
     }
 
     fn value(&mut self, partition: &str, key: &str) -> Faulty<Option<String>> {
@@ -313,6 +359,32 @@ pub(crate) fn attachment(index: u32) -> Option<Vec<u8>> {
 
 pub(crate) fn attachment_size(index: u32) -> Option<u64> {
     attachment(index).map(|bytes| bytes.len() as u64)
+}
+
+pub(crate) fn typing_set(room: &str, typing: bool) -> Faulty<()> {
+    ask_or_fault(|world| {
+        world.needs("typing")?;
+        world.own_room(room)?;
+        if world.staged.typing.len() >= TYPING {
+            return Err(Fault::TooMany(format!(
+                "more than {TYPING} calls of typing in one event"
+            )));
+        }
+        if !world.has_peer {
+            let why = "this event is nobody's, and nobody can type";
+            return Err(Fault::Invalid(why.to_owned()));
+        }
+        world.staged.typing.push((room.to_owned(), typing));
+        Ok(())
+    })
+}
+
+pub(crate) fn typing_users(room: &str) -> Faulty<Vec<String>> {
+    ask_or_fault(|world| {
+        world.needs("typing")?;
+        world.own_room(room)?;
+        Ok(world.typing_in(room).into_iter().collect())
+    })
 }
 
 pub(crate) fn members(room: &str, after: Option<&str>, limit: u32) -> Faulty<String> {

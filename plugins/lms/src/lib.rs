@@ -8,6 +8,7 @@
 //! | `conversations` | clients entering and leaving conversations, and their names |
 //! | `catalogue` | what the backend told of courses: content, staff, enrolments; the only state |
 //! | `relays` | what the backend sends and clients hear in another form, or in several places |
+//! | `typing` | who types where |
 //! | `passed_on` | what the backend sends and clients hear by the same name |
 
 mod catalogue;
@@ -15,6 +16,7 @@ mod conversations;
 mod courses;
 mod passed_on;
 mod relays;
+mod typing;
 
 use catalogue::Kind::{Lesson, Quiz, Thread};
 use passed_on::{Grade, More, OfCourse, Progress, Read, UnreadCount, Vote, to_thread, to_user};
@@ -25,7 +27,7 @@ use switchboard_plugin::{Ack, Cx, Plugin, Result, export};
 pub fn plugin() -> Plugin {
     Plugin::new("lms")
         .version(env!("CARGO_PKG_VERSION"))
-        .needs(["rooms", "kv"])
+        .needs(["rooms", "kv", "typing"])
         .rooms(["course", "conversation", "thread", "lesson", "quiz", "role"])
         .on_connected(join_role)
         .on_joined(courses::check_again)
@@ -39,6 +41,9 @@ pub fn plugin() -> Plugin {
         .on("leave-quiz", courses::leave_content(Quiz))
         .on("join-conversation", conversations::join)
         .on("leave-conversation", conversations::leave)
+        .on("start-typing", typing::start)
+        .on("stop-typing", typing::stop)
+        .on_typing(typing::changed)
         .on_server_event("course-content", catalogue::course_content)
         .on_server_event("course-staff", catalogue::course_staff)
         .on_server_event("enrollment-updated", catalogue::enrollment_updated)

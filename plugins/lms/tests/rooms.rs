@@ -235,3 +235,30 @@ fn a_conversation_is_closed_to_others() {
     }
     assert!(own_rooms(&host, &eve).is_empty());
 }
+
+#[test]
+fn who_types_is_heard_by_the_others_in_rooms_that_one_has_joined() {
+    let mut host = host();
+    let (ann, bea) = (host.connect(enrolled("ann")), host.connect(enrolled("bea")));
+    for client in [&ann, &bea] {
+        host.send(client, "join-course", "c1").expect_ok();
+        host.send(client, "join-thread", "t1").expect_ok();
+    }
+    host.send(&ann, "join-conversation", "bea").expect_ok();
+    host.send(&bea, "join-conversation", "ann").expect_ok();
+    for room in ["course:c1", "thread:t1", "conversation:ann:bea"] {
+        host.clear();
+        for (event, is_typing) in [("start-typing", true), ("stop-typing", false)] {
+            host.send(&ann, event, room).expect_ok();
+            let news = json!({ "userId": "ann", "room": room, "isTyping": is_typing });
+            assert_eq!(host.take(&bea, "user-typing"), news);
+            host.expect_silence(&ann);
+        }
+    }
+    host.send(&ann, "start-typing", "conversation:bea:cem")
+        .expect_error("NOT_IN_ROOM");
+    for room in ["lesson:l1", "user:bea", "c1", ""] {
+        host.send(&ann, "start-typing", room)
+            .expect_error("INVALID_PAYLOAD");
+    }
+}

@@ -7,7 +7,7 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeMap;
-use switchboard_plugin::{Ack, Cx, Error, Id, Joined, Json, Left, Result};
+use switchboard_plugin::{Ack, Cx, Error, Id, Joined, Json, Left, Result, TypingChanged};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -187,6 +187,38 @@ pub(crate) fn edit(cx: &mut Cx, edit: Edit) -> Result<Ack> {
         .except_self()
         .send(&edited)?;
     Ok(Ack::ok())
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Types {
+    room_id: Id,
+    is_typing: bool,
+}
+
+pub(crate) fn typing(cx: &mut Cx, types: Types) -> Result<Ack> {
+    require_in_room(cx, &types.room_id)?;
+    let room = room(&types.room_id);
+    match types.is_typing {
+        true => cx.typing().start(room)?,
+        false => cx.typing().stop(room)?,
+    }
+    Ok(Ack::ok())
+}
+
+/// The others hear of it: once when a user begins, and once when they stop, or have been silent.
+pub(crate) fn typing_changed(cx: &mut Cx, change: TypingChanged) -> Result<()> {
+    let user = cx.user()?;
+    let news = json!({
+        "roomId": change.room.strip_prefix("room:"),
+        "userId": user,
+        "username": username(cx, &user),
+        "isTyping": change.typing,
+    });
+    cx.emit("typing")
+        .to_room(change.room)
+        .except_user(&user)
+        .send(&news)
 }
 
 pub(crate) fn require_in_room(cx: &Cx, id: &Id) -> Result<()> {

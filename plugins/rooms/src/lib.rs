@@ -20,7 +20,7 @@ fn plugin() -> Plugin {
     Plugin::new("rooms")
         .version(env!("CARGO_PKG_VERSION"))
         .rooms(["room"])
-        .needs(["rooms", "kv", "history", "timers"])
+        .needs(["rooms", "kv", "history", "timers", "typing"])
         .settings_schema(json!({
             "type": "object",
             "properties": {
@@ -35,6 +35,8 @@ fn plugin() -> Plugin {
         .on("message", clients::message)
         .on("history", history::of_client)
         .on("document:edit", clients::edit)
+        .on("typing", clients::typing)
+        .on_typing(clients::typing_changed)
         .on_joined(clients::joined)
         .on_left(clients::left)
         .on_server_event("room-create", backend::create)

@@ -1,5 +1,6 @@
 use super::plugin;
 use serde_json::{Value, json};
+use std::time::Duration;
 use switchboard_plugin::{Ack, Client, Cx, TestHost, User};
 
 fn host() -> TestHost {
@@ -396,4 +397,48 @@ fn who_joins_a_room_that_was_deleted_meanwhile_is_out_again() {
     host.server_event("room-create", room(&["ann"])).expect_ok();
     host.send(&ben, "late", "room:r").expect_ok();
     assert!(host.rooms(&ben).is_empty(), "the new one is for others");
+}
+
+#[test]
+fn the_others_hear_who_types_until_it_is_not_said_any_more() {
+    let mut host = host();
+    let ann = joined(&mut host, "ann", "lobby");
+    let phone = joined(
+        &mut host,
+        User::new("ben").claim("username", "Ben"),
+        "lobby",
+    );
+    let laptop = joined(&mut host, "ben", "lobby");
+    host.clear();
+    let typing = |host: &mut TestHost, client: &Client, is_typing: bool| {
+        let types = json!({ "roomId": "lobby", "isTyping": is_typing });
+        host.send(client, "typing", types).expect_ok();
+    };
+    let second = Duration::from_secs(1);
+    typing(&mut host, &phone, true);
+    let news = json!({ "roomId": "lobby", "userId": "ben", "username": "Ben", "isTyping": true });
+    assert_eq!(host.take(&ann, "typing"), news);
+    host.expect_silence(&laptop);
+    // Said again, and by another device, nobody hears anything new.
+    host.advance(4 * second);
+    typing(&mut host, &phone, true);
+    typing(&mut host, &laptop, true);
+    host.advance(4 * second);
+    typing(&mut host, &laptop, false);
+    host.expect_silence(&ann);
+    host.advance(second);
+    assert_eq!(host.take(&ann, "typing")["isTyping"], false);
+    // Leaving and going away end it, before the others hear of that.
+    typing(&mut host, &phone, true);
+    host.take(&ann, "typing");
+    host.disconnect(&phone);
+    assert_eq!(host.take(&ann, "typing")["isTyping"], false);
+    typing(&mut host, &laptop, true);
+    host.take(&ann, "typing");
+    host.send(&laptop, "room:leave", json!({ "roomId": "lobby" }))
+        .expect_ok();
+    assert_eq!(host.heard(&ann), ["typing", "user:left"]);
+    let away = json!({ "roomId": "lobby", "isTyping": true });
+    host.send(&laptop, "typing", away)
+        .expect_error("NOT_IN_ROOM");
 }

@@ -1,0 +1,217 @@
+use super::*;
+use crate::ports::Alone;
+use parking_lot::Mutex;
+
+fn identity(user: &str) -> Arc<Identity> {
+    let user = UserId::new(user).unwrap();
+    Arc::new(Identity::new(
+        user,
+        String::new(),
+        serde_json::Map::new(),
+        None,
+    ))
+}
+
+fn setting() -> (Rooms, Namespace, RoomName, Arc<Identity>) {
+    (
+        Rooms::new(2, Arc::new(Alone)),
+        Namespace::new("/").unwrap(),
+        RoomName::new("course:1").unwrap(),
+        identity("ann"),
+    )
+}
+
+#[test]
+fn first_and_last_are_by_user() {
+    let (rooms, namespace, room, ann) = setting();
+    let (one, two) = (ConnectionId::fresh(), ConnectionId::fresh());
+    rooms.add(&namespace, one, &ann);
+    rooms.add(&namespace, two, &ann);
+    assert_eq!(
+        rooms.join(&namespace, one, &room),
+        Change::Joined { first: true }
+    );
+    assert_eq!(rooms.join(&namespace, one, &room), Change::None);
+    assert_eq!(
+        rooms.join(&namespace, two, &room),
+        Change::Joined { first: false }
+    );
+    assert_eq!(rooms.count_users(&namespace, &room), 1);
+    assert_eq!(
+        rooms.leave(&namespace, one, &room),
+        Change::Left {
+            last: false,
+            stopped: false
+        }
+    );
+    let exit = Exit {
+        room: room.clone(),
+        last: true,
+        stopped: false,
+    };
+    assert_eq!(rooms.remove(&namespace, two), [exit]);
+    assert!(rooms.is_empty());
+    assert!(!rooms.has_user(&namespace, &room, &ann.user));
+}
+
+#[test]
+fn namespaces_do_not_mix() {
+    let (rooms, namespace, room, ann) = setting();
+    let other = Namespace::new("/other").unwrap();
+    let one = ConnectionId::fresh();
+    rooms.add(&namespace, one, &ann);
+    rooms.join(&namespace, one, &room);
+    assert!(rooms.members_here(&other, &room).is_empty());
+    assert_eq!(rooms.members_here(&namespace, &room), [one]);
+}
+
+#[test]
+fn a_connection_has_room_for_so_many() {
+    let (rooms, namespace, _, ann) = setting();
+    let one = ConnectionId::fresh();
+    rooms.add(&namespace, one, &ann);
+    for name in ["a:1", "a:2"] {
+        let room = RoomName::new(name).unwrap();
+        assert_eq!(
+            rooms.join(&namespace, one, &room),
+            Change::Joined { first: true }
+        );
+    }
+    assert_eq!(rooms.capacity_left(one), 0);
+    let room = RoomName::new("a:3").unwrap();
+    assert_eq!(rooms.join(&namespace, one, &room), Change::TooMany);
+}
+
+#[test]
+fn pages_neither_skip_nor_repeat() {
+    let (rooms, namespace, room, _) = setting();
+    for number in 0..10 {
+        let id = ConnectionId::fresh();
+        rooms.add(&namespace, id, &identity(&format!("u{number}")));
+        rooms.join(&namespace, id, &room);
+    }
+    let mut seen = Vec::new();
+    let mut after = None;
+    loop {
+        let page = rooms.members_page(&namespace, &room, after, 3);
+        let Some((last, _)) = page.last() else { break };
+        after = Some(*last);
+        seen.extend(page.into_iter().map(|(id, _)| id));
+    }
+    assert_eq!(seen, rooms.members_here(&namespace, &room));
+    let users = rooms.users_page(&namespace, &room, Some("u7"), 5);
+    assert_eq!(
+        users.iter().map(UserId::as_str).collect::<Vec<_>>(),
+        ["u8", "u9"]
+    );
+}
+
+#[test]
+fn a_join_that_races_with_the_end_leaves_nothing() {
+    let (rooms, namespace, room, ann) = setting();
+    let rooms = Arc::new(rooms);
+    for _ in 0..2_000 {
+        let id = ConnectionId::fresh();
+        rooms.add(&namespace, id, &ann);
+        let joiner = {
+            let (rooms, namespace, room) = (rooms.clone(), namespace.clone(), room.clone());
+            std::thread::spawn(move || rooms.join(&namespace, id, &room))
+        };
+        rooms.remove(&namespace, id);
+        joiner.join().unwrap();
+        assert!(rooms.members_here(&namespace, &room).is_empty());
+    }
+    assert!(rooms.rooms.is_empty() && rooms.connections.is_empty());
+}
+
+#[derive(Default)]
+struct Noted(Mutex<Vec<Moved>>);
+
+impl Journal for Noted {
+    fn note(&self, moved: Moved) {
+        self.0.lock().push(moved);
+    }
+}
+
+#[test]
+fn what_becomes_of_this_nodes_connections_is_noted_and_of_others_is_not() {
+    let noted = Arc::new(Noted::default());
+    let (namespace, ann) = (Namespace::root(), identity("ann"));
+    let (room, own) = (RoomName::new("a:1").unwrap(), RoomName::of_user(&ann.user));
+    let rooms = Rooms::new(2, noted.clone());
+    let (connection, far) = (ConnectionId::fresh(), ConnectionId::fresh());
+    rooms.add(&namespace, connection, &ann);
+    rooms.join(&namespace, connection, &room);
+    rooms.join(&namespace, connection, &room);
+    rooms.leave(&namespace, connection, &room);
+    rooms.add_far(&namespace, far, &ann);
+    rooms.join(&namespace, far, &room);
+    rooms.remove(&namespace, far);
+    rooms.remove(&namespace, connection);
+    let opened = Moved::Opened {
+        connection,
+        namespace,
+        identity: ann,
+    };
+    let expected = [
+        opened,
+        Moved::Joined {
+            connection,
+            room: own,
+        },
+        Moved::Joined {
+            connection,
+            room: room.clone(),
+        },
+        Moved::Left { connection, room },
+        Moved::Closed { connection },
+    ];
+    assert_eq!(*noted.0.lock(), expected);
+}
+
+#[test]
+fn others_count_but_hear_from_their_own_node() {
+    let (rooms, namespace, room, ann) = setting();
+    let (here, far) = (ConnectionId::fresh(), ConnectionId::fresh());
+    rooms.add_far(&namespace, far, &ann);
+    for name in ["user:ann", "a:1", "a:2", "a:3", room.as_str()] {
+        rooms.join(&namespace, far, &RoomName::new(name).unwrap());
+    }
+    rooms.add(&namespace, here, &ann);
+    assert_eq!(
+        rooms.join(&namespace, here, &room),
+        Change::Joined { first: false }
+    );
+    assert_eq!(rooms.members_here(&namespace, &room), [here]);
+    assert_eq!(rooms.members_page(&namespace, &room, None, 9).len(), 2);
+    let mut both = [here, far];
+    both.sort_unstable();
+    assert_eq!(rooms.of_user(&namespace, &ann.user), both);
+    rooms.leave(&namespace, here, &room);
+    assert!(!rooms.is_in_use_here(&namespace, &room));
+    let left = rooms.remove(&namespace, far);
+    let exit = left.into_iter().find(|exit| exit.room == room);
+    assert!(exit.is_some_and(|exit| exit.last));
+}
+
+#[test]
+fn a_user_types_as_long_as_one_of_the_connections_does() {
+    let (rooms, namespace, room, ann) = setting();
+    let ids = [(); 3].map(|()| ConnectionId::fresh());
+    let set = |id, typing| rooms.set_typing(&namespace, id, &room, typing);
+    for id in ids {
+        rooms.add(&namespace, id, &ann);
+        assert!(!set(id, true), "in the room only");
+        rooms.join(&namespace, id, &room);
+    }
+    assert!(set(ids[0], true) && !set(ids[0], true) && !set(ids[1], true));
+    assert_eq!(rooms.typing(&namespace, &room).len(), 1);
+    assert!(!set(ids[0], false) && !set(ids[2], true));
+    let left = rooms.leave(&namespace, ids[1], &room);
+    assert!(matches!(left, Change::Left { stopped: false, .. }));
+    let exits = rooms.remove(&namespace, ids[2]);
+    assert!(exits.iter().any(|exit| exit.room == room && exit.stopped));
+    assert!(rooms.typing(&namespace, &room).is_empty());
+    assert!(!set(ids[0], false), "it had stopped already");
+    assert!(set(ids[0], true) && set(ids[0], false));
+}
