@@ -171,6 +171,47 @@ scenario("a server of Node.js finds, joins, asks and ends our connections, and w
   await theirs.closed();
 });
 
+scenario("what is odd on the wire reaches nobody, and deafens nobody", async () => {
+  const room = "probe:odd";
+  const cluster = await mixed(room);
+  const { redis, node, ours, theirs, all } = cluster;
+  // The id of somebody who is not there any more.
+  node.io.in(undefined).disconnectSockets(true);
+  node.io.in([null]).socketsJoin("probe:odd-one");
+  node.io.to(1.5).emit("probe:news", "for nobody");
+  node.io.in(room).socketsJoin(["probe:", "", "probe:\n", `probe:${"x".repeat(600)}`, "user:somebody"]);
+  const emitter = await redisEmitter(redis);
+  for (const date of [new Date("1960-01-01"), new Date(8.64e15), new Date(NaN)]) {
+    emitter.to(room).emit("probe:news", "a date", date);
+  }
+  emitter.to(room).emit("probe:news", "nothing", undefined, { a: undefined, b: 1 });
+  // (On the channel of broadcasts a server of Node.js would end itself by these.)
+  for (const text of ["", "{", "[1,2", "null", '{"uid":"a"}', '{"uid":"a","type":4}']) {
+    redis.command("publish", "socket.io-request#/#", text);
+    redis.command("publish", "switchboard:nodes", text);
+  }
+  await settledEverywhere(cluster, room);
+  for (const client of all) {
+    const heard = client.inbox.filter(({ name }) => name === "probe:news").map(({ args }) => args);
+    assert.deepEqual(heard.map(([text]) => text), ["a date", "a date", "a date", "nothing"]);
+    assert.equal(heard[0][1], "1960-01-01T00:00:00.000Z");
+    assert.deepEqual(client.disconnections, []);
+  }
+  const rooms = (await ours[0].must("probe:rooms", room, ours[0].id, "user-0")).ofConnection;
+  assert.deepEqual(rooms, [room]);
+  void theirs;
+});
+
+scenario("an event for servers is handled by one host as a server event, and its answer comes back", async () => {
+  const { node, ours } = await mixed("probe:server");
+  const answers = await new Promise((resolve, reject) => {
+    node.io.serverSideEmit("probe-ask", { a: 1 }, (error, all) => (error ? reject(error) : resolve(all)));
+  });
+  const served = answers.filter((answer) => answer?.ok);
+  assert.equal(answers.length, ours.length);
+  assert.deepEqual(served.map(({ data, source }) => [data, source]), [[{ a: 1 }, "cluster"]]);
+});
+
 scenario("Redis killed and started empty: a node goes on by itself, nobody is disconnected, and then all are one again", async () => {
   const room = "probe:outage";
   const cluster = await mixed(room);

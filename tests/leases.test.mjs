@@ -8,7 +8,7 @@ import { connect, settled } from "./harness/clients.mjs";
 import { probe } from "./harness/components.mjs";
 import { waitFor } from "./harness/deadline.mjs";
 import { BINARY } from "./harness/host.mjs";
-import { Redis, freePort } from "./harness/redis.mjs";
+import { Redis, RedisCluster, freePort } from "./harness/redis.mjs";
 import { preparedHost, scenario, startHost } from "./harness/scenario.mjs";
 
 const runs = promisify(execFile);
@@ -267,4 +267,20 @@ scenario("who types is one state of a user on all hosts, and ends with the time,
   await hosts[2].kill();
   await next("ann", false, BURIED);
   assert.deepEqual(listener.heard("typing"), []);
+}, { timeout: 120_000 });
+
+scenario("a host that dies is dealt with on a Redis Cluster, too", async () => {
+  const redis = await RedisCluster.start();
+  const options = { plugins: { probe: probe() }, redisPort: redis.port, redisCluster: true, state: "memory" };
+  const hosts = [await startHost(options), await startHost(options)];
+  const watcher = await connect(hosts[0], "watcher");
+  await watcher.must("probe:join", "probe:watchers");
+  const lost = await connect(hosts[1], "ann");
+  await lost.must("probe:join", "probe:room");
+  await knows(watcher, "probe:room", ["ann"]);
+  await hosts[1].kill();
+  const isEnd = ({ name, connection }) => name === "disconnected" && connection === lost.id;
+  const { args: [{ data }] } = await watcher.nextEvent("probe:notice", isEnd, BURIED);
+  assert.deepEqual(data, { reason: "node lost", rooms: ["probe:room"] });
+  await knows(watcher, "probe:room", []);
 }, { timeout: 120_000 });

@@ -41,6 +41,9 @@ const DRAIN_PAUSE: Duration = Duration::from_millis(20);
 /// TCP streams that may be open for each connection: a polling client uses two, and an upgrade one more.
 const STREAMS_PER_CONNECTION: usize = 3;
 
+/// How long those who ask a host that waits may take to end.
+const LEAVE: Duration = Duration::from_secs(2);
+
 /// How often what is out of date is forgotten.
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
 
@@ -219,7 +222,10 @@ async fn while_waiting<T>(
     );
     let waited = waited.await;
     done.cancel();
-    serving.await??;
+    // Who does not end its request is left behind.
+    if let Ok(served) = tokio::time::timeout(LEAVE, serving).await {
+        served??;
+    }
     Ok((TcpListener::from_std(listener)?, waited))
 }
 

@@ -100,16 +100,8 @@ impl Rooms {
     /// Lets a connection of this node be in rooms, and puts it into the room of its user. One that is
     /// there already may come with a renewed identity, of the same user.
     pub fn add(&self, namespace: &Namespace, connection: ConnectionId, identity: &Arc<Identity>) {
-        let opened = Moved::Opened {
-            connection,
-            namespace: namespace.clone(),
-            identity: identity.clone(),
-        };
         if self.enter(namespace, connection, identity, true) {
-            self.journal.note(opened);
             self.join(namespace, connection, &RoomName::of_user(&identity.user));
-        } else {
-            self.journal.note(opened);
         }
     }
 
@@ -130,7 +122,16 @@ impl Rooms {
         identity: &Arc<Identity>,
         is_here: bool,
     ) -> bool {
-        match self.connections.entry(connection) {
+        let entry = self.connections.entry(connection);
+        if is_here {
+            // Under the entry's lock, so that nothing is noted of it before this.
+            self.journal.note(Moved::Opened {
+                connection,
+                namespace: namespace.clone(),
+                identity: identity.clone(),
+            });
+        }
+        match entry {
             Entry::Occupied(mut entry) => {
                 entry.get_mut().identity = identity.clone();
                 false
@@ -155,7 +156,10 @@ impl Rooms {
             return Vec::new();
         };
         if membership.is_here {
-            self.journal.note(Moved::Closed { connection });
+            for room in &membership.rooms {
+                let room = room.clone();
+                self.journal.note(Moved::Left { connection, room });
+            }
         }
         let own = RoomName::of_user(&membership.identity.user);
         let exits = membership.rooms.into_iter().filter_map(|room| {
@@ -168,6 +172,12 @@ impl Rooms {
             })
         });
         exits.collect()
+    }
+
+    /// Takes note that all has been told of the end of a connection. Until then other nodes know of it,
+    /// and one of them tells of its end if this one cannot any more.
+    pub fn close(&self, connection: ConnectionId) {
+        self.journal.note(Moved::Closed { connection });
     }
 
     /// Puts a connection into a room.

@@ -7,15 +7,18 @@ use super::{
     wire::{self, Answer, Asked, Broadcast, Channels, Request, Selection},
 };
 use crate::{
-    core::recipient::Who,
+    core::{names::EventName, payload, recipient::Who},
     link::listener::Topic,
     metrics::count,
-    pipeline::Pipeline,
-    ports::{Asking, Relayed},
+    pipeline::{Pipeline, ServerEvent},
+    ports::{Asking, Frame, Relayed},
 };
 use parking_lot::Mutex;
 use rmpv::Value;
 use std::sync::Arc;
+
+/// Bytes of one message from another node; a part of a whole is the largest that a host sends.
+const MESSAGE_BYTES: usize = 16 << 20;
 
 /// See the module's page.
 #[derive(Clone)]
@@ -40,6 +43,9 @@ impl Inbox {
 
     /// Takes one message.
     pub(super) fn take(&self, channel: &str, bytes: &[u8]) {
+        if bytes.len() > MESSAGE_BYTES {
+            return self.malformed(channel, "larger than any message between hosts");
+        }
         if channel == self.cluster.letters {
             match serde_json::from_slice(bytes) {
                 Ok(letter) => leases::take(&self.cluster, &self.others, letter),
@@ -75,9 +81,8 @@ impl Inbox {
     ) -> Result<(), Malformed> {
         // Most are not even read where nobody is concerned.
         if let Some(room) = channels.room_of(channel)
-            && !self
-                .pipeline
-                .concerns(&channels.namespace, &Who::of_room(room))
+            && !Who::of_room(room)
+                .is_some_and(|who| self.pipeline.concerns(&channels.namespace, &who))
         {
             return Ok(());
         }
@@ -129,9 +134,12 @@ impl Inbox {
                 let connections = connections.iter().map(ToString::to_string);
                 Some(Answer::Rooms(rooms.chain(connections).collect()))
             }
-            Request::ServerSideEmit => {
-                tracing::debug!("an event for servers is not for this one");
-                None
+            Request::ServerSideEmit(frame) => {
+                self.serve(channels, id, &frame);
+                return Ok(());
+            }
+            Request::Ask(_, Some(asking)) if asking.depth > pipeline.depth => {
+                return Err(Malformed("switchboard.depth: beyond the bound"));
             }
             Request::Ask(broadcast, Some(asking)) => {
                 self.emit(channels, &broadcast, Some(&asking));
@@ -175,11 +183,13 @@ impl Inbox {
             .pipeline
             .ask_relayed(&channels.namespace, to, except, &broadcast.frame);
         let count = asked.len();
-        for answer in asked {
+        for (connection, answer) in asked {
             let (inbox, channels, id) = (self.clone(), channels.clone(), id.to_owned());
             tokio::spawn(async move {
-                let Ok((args, attachments)) = answer.await else {
-                    return;
+                let (args, attachments) = match answer.await {
+                    Ok(answer) => answer,
+                    Err("full") => return inbox.pipeline.executor.close_slow(&connection),
+                    Err(_) => return,
                 };
                 // Node.js takes the first argument only.
                 let args = msgpack::from_json(&args, &attachments);
@@ -189,5 +199,43 @@ impl Inbox {
             });
         }
         Answer::Asked(count)
+    }
+
+    /// Hands an event for servers to the plugins that take it as a server event: on one host, whichever
+    /// comes first by its name. The others answer nothing in particular, as a server without a
+    /// listener would leave who asked waiting.
+    fn serve(&self, channels: &Channels, id: Option<String>, frame: &Frame) {
+        let is_first = self.others.lock().is_first(&self.cluster.node.lock());
+        let event = payload::split_packet(&frame.packet).ok();
+        let event = event.and_then(|(name, args)| Some((EventName::new(name).ok()?, args)));
+        let (inbox, channels) = (self.clone(), channels.clone());
+        let mine = event.filter(|_| is_first && frame.attachments.is_empty());
+        tokio::spawn(async move {
+            let mut answer = Value::Nil;
+            if let Some((name, args)) = mine {
+                let event = ServerEvent {
+                    plugin: None,
+                    name,
+                    args,
+                    key: None,
+                    source: "cluster",
+                };
+                let outcome = inbox.pipeline.server_event(event).await;
+                answer = match outcome {
+                    Ok(answer) => answer.map_or(Value::Nil, |answer| {
+                        let args = msgpack::from_json(&answer.args, &answer.attachments);
+                        let first = args.ok().and_then(|args| args.as_array()?.first().cloned());
+                        first.unwrap_or(Value::Nil)
+                    }),
+                    Err(failure) => {
+                        let failure = failure.to_answer().to_string();
+                        msgpack::from_json(&failure, &[]).unwrap_or(Value::Nil)
+                    }
+                };
+            }
+            if let Some(id) = id {
+                inbox.answer(&channels, &id, Answer::Served(answer));
+            }
+        });
     }
 }

@@ -35,8 +35,9 @@ pub(super) enum Said {
         parts: usize,
         connections: Vec<Member>,
     },
-    /// That another host was taken for dead, and what it had has been dealt with.
-    Buried { node: String },
+    /// That another host was taken for dead, and what it had has been dealt with, as of so many of its
+    /// changes.
+    Buried { node: String, changes: u64 },
     /// That it ends, in order.
     Bye,
     /// Asks every host about itself; said by who is none.
@@ -104,7 +105,7 @@ impl Member {
     }
 
     pub(super) fn rooms(&self) -> impl Iterator<Item = RoomName> {
-        self.rooms.iter().map(|room| RoomName::foreign(room))
+        self.rooms.iter().filter_map(|room| RoomName::foreign(room))
     }
 }
 

@@ -9,7 +9,8 @@
 //! | [`inbox`] | the way in |
 //! | [`letters`] | what hosts tell each other about their connections |
 //! | [`own`], [`others`] | what this one tells, and what others have told |
-//! | [`leases`] | who lives, and who takes whom for dead |
+//! | [`leases`] | that this one lives, and who else does |
+//! | [`burial`] | who is taken for dead, by whom |
 //! | [`status`] | all that, for operators |
 //!
 //! | in Redis | type | lives | what |
@@ -17,12 +18,13 @@
 //! | `PREFIX:nodes` | channel | | letters of hosts |
 //! | `KEY#…`, `KEY-request#…`, `KEY-response#…` | channels | | see [`wire`] |
 //! | `PREFIX:burying` | string | 30 s, or until done | who takes others for dead |
-//! | `PREFIX:buried` | sorted set | an hour | who was taken for dead, by when |
+//! | `PREFIX:buried` | hash | an hour after the last | who was taken for dead, as of how many changes |
 //!
 //! It stands beside the Socket.IO library and not under it as its adapter: who is in which room is
 //! `rooms`' business, and frames are handed to each connection apart. Nothing of this node ever waits
 //! for Redis, or fails because of it.
 
+mod burial;
 pub mod config;
 mod inbox;
 mod leases;
@@ -35,9 +37,10 @@ pub mod status;
 mod wire;
 
 use self::{
+    burial::Graveyard,
     config::ClusterConfig,
     inbox::Inbox,
-    leases::{Lease, Wanted, fresh_node},
+    leases::{Lease, Telling, Wanted, fresh_node},
     letters::{Letter, Said},
     others::Others,
     own::Own,
@@ -61,8 +64,15 @@ use crate::{
 use anyhow::{Context, Result};
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
-use std::{net::SocketAddr, sync::Arc, time::Instant};
-use tokio::sync::{mpsc, watch};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// How long a start waits for others to be heard.
+const HEARD: Duration = Duration::from_secs(10);
 
 /// This node's place among the others.
 pub struct Cluster {
@@ -75,6 +85,9 @@ pub struct Cluster {
     channels: Vec<Channels>,
     publisher: Publisher,
     health: watch::Receiver<Health>,
+    /// When this node heard itself last, and when it began: a message that comes back says that those
+    /// of others would come, too.
+    echo: Mutex<Instant>,
     /// What is taken when listening begins.
     prepared: Mutex<Option<Prepared>>,
     moved: mpsc::UnboundedSender<Moved>,
@@ -84,6 +97,7 @@ pub struct Cluster {
 }
 
 struct Prepared {
+    /// To what is kept in Redis; to a cluster of them as a whole.
     link: Link,
     listening: watch::Sender<Health>,
     moved: mpsc::UnboundedReceiver<Moved>,
@@ -102,20 +116,19 @@ impl Cluster {
         metrics: Arc<Metrics>,
     ) -> Result<Arc<Self>> {
         let (host, port) = (redis.host(), redis.port());
-        let link = Link::open_single(redis).await.with_context(|| {
+        let cannot = || {
             format!(
                 "Redis at {host}:{port} cannot be used (redis.host, redis.port, redis.password)"
             )
-        })?;
+        };
+        // By one connection, since that keeps the order.
+        let way_out = Link::open_single(redis).await.with_context(cannot)?;
+        let link = Link::open(redis).await.with_context(cannot)?;
         let (listening, health) = watch::channel(Health::Starting);
         let (moved, moves) = mpsc::unbounded_channel();
         let (wanted, wants) = mpsc::unbounded_channel();
-        let publisher = Publisher::start(
-            link.clone(),
-            health.clone(),
-            config.queue_bytes,
-            metrics.clone(),
-        );
+        let publisher =
+            Publisher::start(way_out, health.clone(), config.queue_bytes, metrics.clone());
         Ok(Arc::new(Self {
             uid: fresh_node(),
             node: Mutex::new(fresh_node()),
@@ -126,6 +139,7 @@ impl Cluster {
                 .collect(),
             publisher,
             health,
+            echo: Mutex::new(Instant::now()),
             prepared: Mutex::new(Some(Prepared {
                 link,
                 listening,
@@ -145,17 +159,23 @@ impl Cluster {
             return;
         };
         let others = Arc::new(Mutex::new(Others::new(pipeline.executor.rooms.clone())));
+        let graveyard = Graveyard::new(
+            self.clone(),
+            pipeline.clone(),
+            prepared.link,
+            others.clone(),
+        );
         let lease = Lease {
             cluster: self.clone(),
             pipeline: pipeline.clone(),
-            link: prepared.link,
-            prefix: self.redis.prefix.clone(),
             moved: prepared.moved,
             wanted: prepared.wanted,
             others: others.clone(),
+            graveyard: Arc::new(graveyard),
             own: Own::default(),
             address,
             since: Instant::now(),
+            telling: Telling::default(),
         };
         let inbox = Inbox {
             cluster: self.clone(),
@@ -173,14 +193,13 @@ impl Cluster {
         tokio::spawn(tell_health(self.health.clone()));
     }
 
-    /// Waits until others are heard.
+    /// Waits until others are heard, for a while: without them the host serves as well, and says so.
     pub async fn heard(&self) {
-        // It is only dropped with the runtime.
-        self.health
-            .clone()
-            .wait_for(|health| *health == Health::Listening)
-            .await
-            .ok();
+        let mut health = self.health.clone();
+        let heard = health.wait_for(|health| *health == Health::Listening);
+        if tokio::time::timeout(HEARD, heard).await.is_err() {
+            tracing::error!("other hosts are not heard; going on alone until they are");
+        }
     }
 
     /// Says something to the other hosts.
@@ -190,6 +209,16 @@ impl Cluster {
             Ok(letter) => self.publisher.give(self.letters.clone(), letter, false),
             Err(why) => tracing::error!(%why, "a letter to other hosts cannot be written"),
         }
+    }
+
+    /// Takes note that something which this node has said came back to it.
+    fn heard_itself(&self, now: Instant) {
+        *self.echo.lock() = now;
+    }
+
+    /// Tells whether this node has heard itself within a time.
+    fn hears_itself(&self, now: Instant, within: Duration) -> bool {
+        now < *self.echo.lock() + within
     }
 
     fn want(&self, wanted: Wanted) {
@@ -265,7 +294,9 @@ impl Relay for Cluster {
 
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
-            self.say(Said::Bye);
+            let (done, said) = oneshot::channel();
+            self.want(Wanted::Bye(done));
+            said.await.ok();
             self.publisher.flush().await;
         })
     }

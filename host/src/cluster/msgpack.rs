@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use rmpv::Value;
-use std::time::{Duration, UNIX_EPOCH};
+use time::OffsetDateTime;
 
 /// What is not what it should be; the text says what was expected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -108,14 +108,18 @@ fn time_of(bytes: &[u8]) -> Option<String> {
         }
         _ => return None,
     };
-    let whole = Duration::from_secs(seconds.unsigned_abs());
-    let time = if seconds < 0 {
-        UNIX_EPOCH.checked_sub(whole)?
-    } else {
-        UNIX_EPOCH.checked_add(whole)?
-    };
-    let time = time.checked_add(Duration::from_nanos(nanoseconds))?;
-    Some(humantime::format_rfc3339_millis(time).to_string())
+    // What no calendar has becomes nothing, as an invalid `Date` does.
+    let time = OffsetDateTime::from_unix_timestamp(seconds).ok()?;
+    Some(format!(
+        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z",
+        time.year(),
+        u8::from(time.month()),
+        time.day(),
+        time.hour(),
+        time.minute(),
+        time.second(),
+        nanoseconds / 1_000_000
+    ))
 }
 
 /// Reads MessagePack, or JSON where a text of it begins with a brace, as Node.js does.
@@ -169,6 +173,20 @@ mod tests {
             json,
             r#"[null,{"b":"2023-11-14T22:13:20.000Z"},"2000-02-29T00:00:00.123Z"]"#
         );
+    }
+
+    #[test]
+    fn any_date_is_a_text_or_nothing() {
+        let at = |seconds: i64| {
+            let bytes = [&[0; 4][..], &seconds.to_be_bytes()].concat();
+            to_json(Value::Ext(-1, bytes)).unwrap().0
+        };
+        assert_eq!(at(-315_619_200), r#""1960-01-01T00:00:00.000Z""#);
+        assert_eq!(at(253_402_300_799), r#""9999-12-31T23:59:59.000Z""#);
+        for beyond in [253_402_300_800, i64::MAX, i64::MIN] {
+            assert_eq!(at(beyond), "null");
+        }
+        assert_eq!(to_json(Value::Ext(-1, vec![1, 2, 3])).unwrap().0, "null");
     }
 
     #[test]

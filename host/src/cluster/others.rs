@@ -42,7 +42,8 @@ struct Node {
 pub(super) struct Others {
     rooms: Arc<Rooms>,
     nodes: HashMap<String, Node>,
-    buried: HashMap<String, Instant>,
+    /// When, and as of how many of its changes.
+    buried: HashMap<String, (Instant, u64)>,
 }
 
 impl Others {
@@ -57,8 +58,8 @@ impl Others {
     /// Takes a letter of another node; returns what is said to it, if anything.
     pub(super) fn take(&mut self, letter: Letter, now: Instant) -> Option<Said> {
         let Letter { node: name, said } = letter;
-        if let Said::Buried { node } = said {
-            self.bury(&node, now);
+        if let Said::Buried { node, changes } = said {
+            self.bury(&node, changes, now);
             return None;
         }
         if matches!(said, Said::Bye) {
@@ -69,9 +70,13 @@ impl Others {
             // That is between hosts and operators.
             return None;
         }
-        if self.buried.contains_key(&name) {
+        if let Some((_, changes)) = self.buried.get(&name) {
             // It does not know yet.
-            return Some(Said::Buried { node: name });
+            let changes = *changes;
+            return Some(Said::Buried {
+                node: name,
+                changes,
+            });
         }
         let node = self.nodes.entry(name.clone()).or_insert_with(|| Node {
             heard: now,
@@ -84,7 +89,7 @@ impl Others {
         let missed = match said {
             Said::Alive { changes } => node.known != Some(changes),
             Said::Changed { first, changes } => {
-                let next = first + changes.len() as u64;
+                let next = first.saturating_add(changes.len() as u64);
                 if node.known == Some(first) {
                     node.known = Some(next);
                     for change in changes {
@@ -130,13 +135,25 @@ impl Others {
         }
     }
 
-    /// Takes a node for dead; returns what has gone with it.
-    pub(super) fn bury(&mut self, name: &str, now: Instant) -> Vec<Gone> {
+    /// Returns how many changes of a node have been taken.
+    pub(super) fn known(&self, name: &str) -> u64 {
+        let known = self.nodes.get(name).and_then(|node| node.known);
+        known.unwrap_or(0)
+    }
+
+    /// Takes a node for dead, as of so many of its changes; returns what has gone with it.
+    pub(super) fn bury(&mut self, name: &str, changes: u64, now: Instant) -> Vec<Gone> {
         if self.buried.len() >= BURIED {
-            self.buried.retain(|_, since| now < *since + REMEMBERED);
+            self.buried
+                .retain(|_, (since, _)| now < *since + REMEMBERED);
         }
-        self.buried.insert(name.to_owned(), now);
+        self.buried.insert(name.to_owned(), (now, changes));
         self.forget(name)
+    }
+
+    /// Tells whether this name comes before those of all others.
+    pub(super) fn is_first(&self, own: &str) -> bool {
+        self.nodes.keys().all(|name| own < name.as_str())
     }
 
     /// Forgets a node, whatever it had.
@@ -176,13 +193,17 @@ impl Node {
                 }
             }
             Change::Joined { connection, room } => {
-                if let Some((connection, namespace)) = self.own(&connection) {
-                    rooms.join(namespace, connection, &RoomName::foreign(&room));
+                if let Some((connection, namespace)) = self.own(&connection)
+                    && let Some(room) = RoomName::foreign(&room)
+                {
+                    rooms.join(namespace, connection, &room);
                 }
             }
             Change::Left { connection, room } => {
-                if let Some((connection, namespace)) = self.own(&connection) {
-                    rooms.leave(namespace, connection, &RoomName::foreign(&room));
+                if let Some((connection, namespace)) = self.own(&connection)
+                    && let Some(room) = RoomName::foreign(&room)
+                {
+                    rooms.leave(namespace, connection, &room);
                 }
             }
             Change::Typing {
@@ -190,8 +211,9 @@ impl Node {
                 room,
                 typing,
             } => {
-                if let Some((connection, namespace)) = self.own(&connection) {
-                    let room = RoomName::foreign(&room);
+                if let Some((connection, namespace)) = self.own(&connection)
+                    && let Some(room) = RoomName::foreign(&room)
+                {
                     rooms.set_typing(namespace, connection, &room, typing);
                 }
             }
@@ -395,16 +417,18 @@ mod tests {
         assert!(others.silent(start + LEASE).is_empty());
         let late = start + LEASE * 2;
         assert_eq!(others.silent(late), ["far"]);
-        let lost = others.bury("far", late);
+        assert_eq!(others.known("far"), 1);
+        let lost = others.bury("far", 1, late);
         assert_eq!(lost.len(), 1);
         assert_eq!(lost[0].exits[0].room.as_str(), "room:a");
         assert!(lost[0].exits[0].last);
-        assert!(others.bury("far", late).is_empty());
+        assert!(others.bury("far", 1, late).is_empty());
         let told = others.take(said(own.alive()), late);
         assert_eq!(
             told,
             Some(Said::Buried {
-                node: "far".to_owned()
+                node: "far".to_owned(),
+                changes: 1,
             })
         );
         assert_eq!(others.count(), (0, 0));

@@ -11,6 +11,8 @@ const PART: usize = 500;
 pub(super) struct Own {
     changes: u64,
     members: BTreeMap<String, Member>,
+    /// The number of the change that each was opened by.
+    opened: BTreeMap<String, u64>,
 }
 
 impl Own {
@@ -18,15 +20,18 @@ impl Own {
     pub(super) fn change(&mut self, changes: Vec<Change>) -> Said {
         let first = self.changes;
         self.changes += changes.len() as u64;
-        for change in &changes {
-            self.apply(change);
+        for (change, number) in changes.iter().zip(first..) {
+            self.apply(change, number);
         }
         Said::Changed { first, changes }
     }
 
-    fn apply(&mut self, change: &Change) {
+    fn apply(&mut self, change: &Change, number: u64) {
         match change {
             Change::Opened(member) => {
+                self.opened
+                    .entry(member.connection.clone())
+                    .or_insert(number);
                 let known = self.members.entry(member.connection.clone());
                 let rooms = known.and_modify(|known| {
                     let rooms = std::mem::take(&mut known.rooms);
@@ -64,8 +69,15 @@ impl Own {
             }
             Change::Closed { connection } => {
                 self.members.remove(connection);
+                self.opened.remove(connection);
             }
         }
+    }
+
+    /// Tells whether who has heard of so many changes knows a connection.
+    pub(super) fn is_known_by(&self, changes: u64, connection: &str) -> bool {
+        let opened = self.opened.get(connection);
+        opened.is_some_and(|opened| *opened < changes)
     }
 
     /// Returns what is said now and then.

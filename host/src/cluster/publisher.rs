@@ -2,10 +2,10 @@
 //! While Redis is away they wait, as far as there is room, and not for long.
 
 use crate::{
-    link::{Link, listener::Health},
+    link::{Link, is_uncertain, listener::Health},
     metrics::{Metrics, count},
 };
-use redis::RedisResult;
+use redis::RedisError;
 use std::{
     collections::VecDeque,
     sync::{
@@ -102,6 +102,11 @@ impl Publisher {
 }
 
 impl Publisher {
+    /// Tells whether there is room for what can wait.
+    pub(super) fn has_room(&self) -> bool {
+        self.waiting.load(Ordering::Acquire) < self.most / 2
+    }
+
     /// Returns when nothing waits any more.
     pub(super) async fn flush(&self) {
         let (flushed, answered) = oneshot::channel();
@@ -117,6 +122,11 @@ struct Counted {
 }
 
 impl Counted {
+    fn drop_all(&self, batch: &mut VecDeque<Message>) {
+        let sizes = batch.drain(..).map(|message| message.size()).sum();
+        self.waiting.fetch_sub(sizes, Ordering::AcqRel);
+    }
+
     /// Takes away what has waited too long.
     fn drop_stale(&self, batch: &mut VecDeque<Message>) {
         let now = Instant::now();
@@ -172,25 +182,36 @@ async fn publish(
             tokio::time::sleep(OTHERS).await;
             continue;
         }
-        let published = match (listening, batch.is_empty()) {
-            (_, true) => continue,
-            (true, false) => publish_all(&link, &batch).await.is_ok(),
-            (false, false) => false,
+        if batch.is_empty() {
+            continue;
+        }
+        let published = match listening {
+            true => publish_all(&link, &batch).await,
+            false => Err(None),
         };
-        if published {
-            let sizes = batch.iter().map(Message::size).sum();
-            counted.waiting.fetch_sub(sizes, Ordering::AcqRel);
-            counted.metrics.relayed.inc_by(batch.len() as u64);
-            batch.clear();
-        } else {
-            // At the start there was nothing to lose.
-            lost |= was_lost;
-            tokio::time::sleep(if was_lost { PAUSE } else { START }).await;
+        match published {
+            Ok(()) => {
+                counted.metrics.relayed.inc_by(batch.len() as u64);
+                counted.drop_all(&mut batch);
+            }
+            // What Redis refuses it would refuse again, and what it took of the batch would go out again.
+            Err(Some(error)) if !is_uncertain(&error) => {
+                tracing::error!(%error, "Redis refuses what is for other hosts");
+                for _ in &batch {
+                    count(&counted.metrics.relay_lost, "refused");
+                }
+                counted.drop_all(&mut batch);
+            }
+            Err(_) => {
+                // At the start there was nothing to lose.
+                lost |= was_lost;
+                tokio::time::sleep(if was_lost { PAUSE } else { START }).await;
+            }
         }
     }
 }
 
-async fn publish_all(link: &Link, batch: &VecDeque<Message>) -> RedisResult<()> {
+async fn publish_all(link: &Link, batch: &VecDeque<Message>) -> Result<(), Option<RedisError>> {
     let mut pipeline = redis::Pipeline::with_capacity(batch.len());
     for message in batch {
         pipeline
@@ -199,5 +220,5 @@ async fn publish_all(link: &Link, batch: &VecDeque<Message>) -> RedisResult<()> 
             .arg(&message.bytes)
             .ignore();
     }
-    link.run_all(&pipeline).await
+    link.run_all(&pipeline).await.map_err(Some)
 }

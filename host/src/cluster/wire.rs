@@ -102,7 +102,7 @@ pub(super) enum Request {
     /// Connections with their rooms.
     Fetch(Selection),
     /// An event for servers.
-    ServerSideEmit,
+    ServerSideEmit(Frame),
     /// A broadcast that asks for acknowledgements.
     Ask(Broadcast, Option<Asking>),
 }
@@ -125,33 +125,31 @@ fn text<'a>(value: &'a Value, name: &str) -> Option<&'a str> {
     get(value, name)?.as_str()
 }
 
-/// Returns the names of rooms, which Node.js also writes as numbers.
-fn names(value: Option<&Value>) -> Vec<String> {
-    let items = value
-        .and_then(Value::as_array)
-        .map_or(&[][..], Vec::as_slice);
-    items
-        .iter()
-        .filter_map(|item| match item {
-            Value::String(text) => text.as_str().map(str::to_owned),
-            Value::Integer(number) => Some(number.to_string()),
-            _ => None,
-        })
-        .collect()
+/// Returns the name of a room, which Node.js also writes as a number. None where nobody can be in it.
+fn room_name(item: &Value) -> Option<String> {
+    match item {
+        Value::String(text) => text.as_str().map(str::to_owned),
+        Value::Integer(number) => Some(number.to_string()),
+        _ => None,
+    }
 }
 
-fn selection(options: &Value) -> Selection {
-    let all = |name| {
-        names(get(options, name))
-            .iter()
-            .map(|room| Who::of_room(room))
-            .collect()
+/// Returns whom options are about. Who is named by what is no name is nobody, and never everyone.
+fn selection(options: &Value) -> Result<Selection, Malformed> {
+    let all = |name| get(options, name).and_then(Value::as_array);
+    let named = |items: &[Value]| -> Vec<Who> {
+        let names = items.iter().filter_map(room_name);
+        names.filter_map(|name| Who::of_room(&name)).collect()
     };
-    let (mut to, except): (Vec<Who>, _) = (all("rooms"), all("except"));
-    if to.is_empty() {
-        to.push(Who::Everyone);
-    }
-    Selection { to, except }
+    let rooms = all("rooms").ok_or(Malformed("rooms: expected an array"))?;
+    let to = match rooms.is_empty() {
+        true => vec![Who::Everyone],
+        false => named(rooms),
+    };
+    Ok(Selection {
+        to,
+        except: all("except").map(|items| named(items)).unwrap_or_default(),
+    })
 }
 
 fn broadcast(packet: &Value, options: &Value) -> Result<Broadcast, Malformed> {
@@ -160,23 +158,26 @@ fn broadcast(packet: &Value, options: &Value) -> Result<Broadcast, Malformed> {
         return Err(Malformed("packet.type: expected an event"));
     }
     let data = get(packet, "data").ok_or(Malformed("packet.data: expected an array"))?;
-    let (packet, attachments) = msgpack::to_json(data.clone())?;
-    let Ok((_, args)) = payload::split_packet(&packet) else {
-        return Err(Malformed(
-            "packet.data: expected an array that begins with a name",
-        ));
-    };
-    payload::check_args(&args, attachments.len(), payload::OUTGOING_DEPTH)
-        .map_err(|_| Malformed("packet.data: expected arguments that clients can read"))?;
     let flags = get(options, "flags");
     let volatile = flags.and_then(|flags| get(flags, "volatile")?.as_bool());
     Ok(Broadcast {
-        selection: selection(options),
-        frame: Frame {
-            packet,
-            attachments,
-        },
+        selection: selection(options)?,
+        frame: frame(data)?,
         volatile: volatile == Some(true),
+    })
+}
+
+/// Returns an event as clients get it.
+fn frame(data: &Value) -> Result<Frame, Malformed> {
+    let (packet, attachments) = msgpack::to_json(data.clone())?;
+    let Ok((_, args)) = payload::split_packet(&packet) else {
+        return Err(Malformed("data: expected an array that begins with a name"));
+    };
+    payload::check_args(&args, attachments.len(), payload::OUTGOING_DEPTH)
+        .map_err(|_| Malformed("data: expected arguments that clients can read"))?;
+    Ok(Frame {
+        packet,
+        attachments,
     })
 }
 
@@ -208,32 +209,36 @@ pub(super) fn read_request(bytes: &[u8], own: &str) -> Result<Option<Asked>, Mal
     let nothing = Value::Nil;
     let options = get(&value, "opts").unwrap_or(&nothing);
     let rooms = || {
-        let all = names(get(&value, "rooms")).into_iter();
-        all.chain(text(&value, "room").map(str::to_owned))
-            .map(|room| RoomName::foreign(&room))
+        let one = get(&value, "room").into_iter();
+        let all = get(&value, "rooms").and_then(Value::as_array);
+        let all = all.into_iter().flatten().chain(one);
+        all.filter_map(room_name)
+            .filter_map(|room| RoomName::foreign(&room))
             .collect()
     };
     // Older servers name one socket and wait for an answer.
-    let one = text(&value, "sid");
-    let whom = || match one {
-        Some(id) => Selection {
-            to: vec![Who::of_room(id)],
+    let whom = || match text(&value, "sid") {
+        Some(id) => Ok(Selection {
+            to: Who::of_room(id).into_iter().collect(),
             except: Vec::new(),
-        },
+        }),
         None => selection(options),
     };
     let number = get(&value, "type").and_then(Value::as_u64);
     let request = match number.ok_or(Malformed("type: expected a number"))? {
-        number::SOCKETS => Request::Sockets(selection(&value)),
+        number::SOCKETS => Request::Sockets(selection(&value)?),
         number::ALL_ROOMS => Request::AllRooms,
-        number::JOIN => Request::Join(whom(), rooms()),
-        number::LEAVE => Request::Leave(whom(), rooms()),
+        number::JOIN => Request::Join(whom()?, rooms()),
+        number::LEAVE => Request::Leave(whom()?, rooms()),
         number::DISCONNECT => {
             let close = get(&value, "close").and_then(Value::as_bool);
-            Request::Disconnect(whom(), close == Some(true))
+            Request::Disconnect(whom()?, close == Some(true))
         }
-        number::FETCH => Request::Fetch(selection(options)),
-        number::SERVER_SIDE_EMIT => Request::ServerSideEmit,
+        number::FETCH => Request::Fetch(selection(options)?),
+        number::SERVER_SIDE_EMIT => {
+            let data = get(&value, "data").ok_or(Malformed("data: expected an array"))?;
+            Request::ServerSideEmit(frame(data)?)
+        }
         number::BROADCAST => {
             let packet = get(&value, "packet").unwrap_or(&nothing);
             let asking = get(&value, "switchboard").and_then(asking);
@@ -368,6 +373,8 @@ pub(super) enum Answer {
     Asked(usize),
     /// The first argument of a client's acknowledgement.
     Acknowledged(Value),
+    /// The first argument of a server's acknowledgement.
+    Served(Value),
     /// Ids of connections, or connections with their rooms.
     Sockets(Vec<Value>),
     /// Rooms.
@@ -399,6 +406,11 @@ pub(super) fn write_answer(id: &str, answer: Answer) -> Vec<u8> {
             id,
             ("clientCount", (count as u64).into()),
         ])),
+        Answer::Served(data) => json(&map([
+            ("type", number::SERVER_SIDE_EMIT.into()),
+            id,
+            ("data", data),
+        ])),
         Answer::Done => json(&map([id])),
         Answer::Sockets(sockets) => json(&map([id, ("sockets", Value::Array(sockets))])),
         Answer::Rooms(rooms) => json(&map([id, ("rooms", texts(rooms))])),
@@ -414,7 +426,7 @@ mod tests {
     use super::*;
 
     fn who(names: &[&str]) -> Vec<Who> {
-        names.iter().map(|name| Who::of_room(name)).collect()
+        names.iter().filter_map(|name| Who::of_room(name)).collect()
     }
 
     #[test]
@@ -450,10 +462,17 @@ mod tests {
 
     #[test]
     fn everyone_swallows_all_rooms() {
-        let all = [Who::of_room("room:a"), Who::Everyone];
+        let all = [who(&["room:a"]).remove(0), Who::Everyone];
         assert_eq!(rooms_of(&all), Vec::<String>::new());
         let nobody_named = map([("rooms", Value::Array(Vec::new()))]);
-        assert_eq!(selection(&nobody_named).to, [Who::Everyone]);
+        assert_eq!(selection(&nobody_named).unwrap().to, [Who::Everyone]);
+        // What is no name names nobody: `io.in(undefined).disconnectSockets()`.
+        for no_name in [Value::Nil, Value::Boolean(true), Value::F64(1.5)] {
+            let options = map([("rooms", Value::Array(vec![no_name]))]);
+            assert_eq!(selection(&options).unwrap().to, []);
+        }
+        assert!(selection(&map([("rooms", "room:a".into())])).is_err());
+        assert!(read_request(br#"{"uid":"a","type":4,"close":true}"#, "own").is_err());
     }
 
     #[test]
@@ -470,7 +489,7 @@ mod tests {
             panic!("{joined:?}");
         };
         assert_eq!(whom.to, who(&["a", "7"]));
-        assert_eq!(rooms, [RoomName::foreign("b")]);
+        assert_eq!(rooms, [RoomName::foreign("b").unwrap()]);
         let one = request(r#"{"uid":"abc","requestId":"r","type":4,"sid":"x","close":true}"#);
         let Some(Asked {
             request: Request::Disconnect(whom, true),

@@ -177,11 +177,19 @@ impl PluginName {
 }
 
 impl RoomName {
-    /// Returns the name that a server of another kind in the same cluster gave to a room. Where it is
-    /// none that a plugin could have, nor is its prefix, so no plugin sees or uses the room.
+    /// Returns the name that a server of another kind in the same cluster gave to a room. Where no
+    /// plugin could give it, it has no prefix that a plugin could be granted either. None for a name
+    /// that only looks like a plugin's.
     #[must_use]
-    pub fn foreign(name: &str) -> Self {
-        Self(Arc::from(name))
+    pub fn foreign(name: &str) -> Option<Self> {
+        if let Ok(name) = Self::new(name) {
+            return Some(name);
+        }
+        let looks_like = name
+            .split_once(':')
+            .is_some_and(|(prefix, _)| is_slug(prefix));
+        let fits = !name.is_empty() && name.len() <= 512 && !name.chars().any(char::is_control);
+        (fits && !looks_like).then(|| Self(Arc::from(name)))
     }
 
     /// Returns the part before the first `:`; nothing where there is none.
@@ -285,6 +293,21 @@ mod tests {
         );
         for bad in ["", "course", "course:", ":x", "Course:x", "course:\n", "*"] {
             assert!(RoomName::new(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_foreign_name_is_a_room_that_no_plugin_can_be_granted() {
+        for name in ["lobby", "7", "Lobby:1", ":x", "a b:c"] {
+            let room = RoomName::foreign(name).unwrap();
+            assert!(RoomPrefix::new(room.prefix()).is_err(), "{name}");
+        }
+        assert_eq!(
+            RoomName::foreign("room:1").map(|room| room.prefix().to_owned()),
+            Some("room".to_owned())
+        );
+        for name in ["", "room:", "room:\n", &format!("room:{}", "x".repeat(600))] {
+            assert_eq!(RoomName::foreign(name), None, "{name}");
         }
     }
 

@@ -15,12 +15,12 @@ pub enum Who {
 
 impl Who {
     /// Returns who is meant by what another node calls a room: on all nodes, those of Node.js too,
-    /// a connection is alone in the room of its own id.
+    /// a connection is alone in the room of its own id. None where nobody can be in such a room.
     #[must_use]
-    pub fn of_room(name: &str) -> Self {
+    pub fn of_room(name: &str) -> Option<Self> {
         match ConnectionId::parse(name) {
-            Some(id) => Self::Connection(id),
-            None => Self::Room(RoomName::foreign(name)),
+            Some(id) => Some(Self::Connection(id)),
+            None => RoomName::foreign(name).map(Self::Room),
         }
     }
 
@@ -45,9 +45,9 @@ mod tests {
         for who in [
             connection,
             Who::Room(RoomName::new("room:lobby").unwrap()),
-            Who::of_room("a name that no plugin could have"),
+            Who::of_room("a name that no plugin could have").unwrap(),
         ] {
-            assert_eq!(Who::of_room(&who.room().unwrap()), who);
+            assert_eq!(Who::of_room(&who.room().unwrap()), Some(who));
         }
         assert_eq!(Who::Everyone.room(), None);
     }

@@ -4,7 +4,10 @@ use super::{client, config::RedisConfig};
 use futures_util::StreamExt;
 use rand::Rng;
 use redis::{ErrorKind, RedisError, RedisResult, aio::PubSubSink};
-use std::time::Duration;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Duration,
+};
 use tokio::{sync::watch, time::timeout};
 
 /// How long it is waited between two attempts to connect: half of this at least, at first; and the
@@ -80,7 +83,13 @@ async fn session(
     loop {
         tokio::select! {
             message = messages.next() => match message {
-                Some(message) => heard(message.get_channel_name(), message.get_payload_bytes()),
+                Some(message) => {
+                    let (channel, bytes) = (message.get_channel_name(), message.get_payload_bytes());
+                    // A defect of the host's own must not make it deaf.
+                    if catch_unwind(AssertUnwindSafe(|| heard(channel, bytes))).is_err() {
+                        tracing::error!(channel, "handling a message of Redis panicked");
+                    }
+                }
                 None => return lost("the connection was closed"),
             },
             error = &mut alive => return error,

@@ -104,19 +104,19 @@ impl Executor {
                         ask: ask.as_ref(),
                     };
                     self.emit_here(emission, &mut effects);
-                    if to.iter().any(|who| self.crosses(who)) {
+                    if to.iter().any(|who| self.crosses(namespace, who)) {
                         self.relay.emit(emission);
                     }
                 }
                 Step::Join(who, room) => {
                     self.join_here(namespace, &who, &room, &mut effects);
-                    if self.crosses(&who) {
+                    if self.crosses(namespace, &who) {
                         self.relay.join(namespace, &who, &room);
                     }
                 }
                 Step::Leave(who, room) => {
                     self.leave_here(namespace, &who, &room, &mut effects);
-                    if self.crosses(&who) {
+                    if self.crosses(namespace, &who) {
                         self.relay.leave(namespace, &who, &room);
                     }
                 }
@@ -129,7 +129,7 @@ impl Executor {
                     transport,
                 } => {
                     self.disconnect_here(namespace, &who, &reason, transport);
-                    if self.crosses(&who) {
+                    if self.crosses(namespace, &who) {
                         self.relay.disconnect(namespace, &who, transport);
                     }
                 }
@@ -160,9 +160,12 @@ impl Executor {
     }
 
     /// Tells whether connections of other nodes may be meant.
-    fn crosses(&self, who: &Who) -> bool {
+    fn crosses(&self, namespace: &Namespace, who: &Who) -> bool {
         match who {
-            Who::Connection(id) => self.connections.get(*id).is_none(),
+            // Of one that nobody knows, or that has ended, nobody has to hear.
+            Who::Connection(id) => {
+                self.connections.get(*id).is_none() && self.rooms.identity(namespace, *id).is_some()
+            }
             Who::Room(_) | Who::Everyone => true,
         }
     }
@@ -318,7 +321,10 @@ impl Executor {
 
     fn ids(&self, namespace: &Namespace, who: &Who) -> Vec<ConnectionId> {
         match who {
-            Who::Connection(id) => vec![*id],
+            Who::Connection(_) => {
+                let found = self.resolve(namespace, who);
+                found.iter().map(|connection| connection.id).collect()
+            }
             Who::Room(room) => self.rooms.members_here(namespace, room),
             Who::Everyone => self
                 .connections
@@ -331,19 +337,22 @@ impl Executor {
 
     fn resolve(&self, namespace: &Namespace, who: &Who) -> Vec<Arc<Connection>> {
         match who {
-            Who::Connection(id) => self
-                .connections
-                .get(*id)
-                .filter(|connection| connection.namespace == *namespace)
-                .into_iter()
-                .collect(),
+            Who::Connection(id) => match self.connections.get(*id) {
+                Some(connection) => [connection]
+                    .into_iter()
+                    .filter(|connection| connection.namespace == *namespace)
+                    .collect(),
+                // A server of another kind may have given such a name to a room.
+                None => self.members_of(namespace, RoomName::foreign(&id.to_string())),
+            },
             Who::Everyone => self.connections.in_namespace(namespace),
-            Who::Room(room) => self
-                .rooms
-                .members_here(namespace, room)
-                .into_iter()
-                .filter_map(|id| self.connections.get(id))
-                .collect(),
+            Who::Room(room) => self.members_of(namespace, Some(room.clone())),
         }
+    }
+
+    fn members_of(&self, namespace: &Namespace, room: Option<RoomName>) -> Vec<Arc<Connection>> {
+        let ids = room.map(|room| self.rooms.members_here(namespace, &room));
+        let ids = ids.unwrap_or_default().into_iter();
+        ids.filter_map(|id| self.connections.get(id)).collect()
     }
 }

@@ -432,12 +432,12 @@ impl Pipeline {
             .remove(&connection.namespace, connection.id);
         self.connections.remove(connection, Instant::now());
         self.executor.metrics.connections.dec();
-        if connection.is_swept() {
-            // Another host has taken this one for dead, and told plugins already.
-            return;
+        // Otherwise another host has taken this one for dead, and told plugins already.
+        if !connection.is_swept() {
+            self.handle_notices(connection, end_notices(exits, reason), 0)
+                .await;
         }
-        self.handle_notices(connection, end_notices(exits, reason), 0)
-            .await;
+        self.executor.rooms.close(connection.id);
     }
 
     /// Puts what was caused into the mailboxes of its connections; returns what concerns `own`.

@@ -35,6 +35,9 @@ pub struct Gone {
 /// A client's answer that is on its way: the JSON array of its arguments and their attachments.
 pub type Answer = BoxFuture<'static, Result<(String, Vec<Bytes>), &'static str>>;
 
+/// A connection that was asked, and its answer.
+pub type AskedOne = (Arc<Connection>, Answer);
+
 impl Pipeline {
     /// Sends a frame to connections of this node.
     pub fn emit_relayed(self: &Arc<Self>, emission: Relayed<'_>) {
@@ -53,14 +56,15 @@ impl Pipeline {
         to: &[Who],
         except: &[Who],
         frame: &Frame,
-    ) -> Vec<Answer> {
+    ) -> Vec<AskedOne> {
         self.executor
             .recipients(namespace, to, except)
             .into_iter()
             .map(|connection| {
-                connection
+                let answer = connection
                     .outbound
-                    .emit_with_ack(frame, self.executor.ack_timeout)
+                    .emit_with_ack(frame, self.executor.ack_timeout);
+                (connection, answer)
             })
             .collect()
     }
@@ -163,11 +167,14 @@ impl Pipeline {
             .await;
     }
 
-    /// Ends all connections of this node, of whose end others have told already.
-    pub fn end_swept(&self) {
+    /// Ends all connections of this node, since others have taken it for dead. Of the end of those that
+    /// they knew they have told already.
+    pub fn end_all(&self, is_known: impl Fn(ConnectionId) -> bool) {
         for connection in self.connections.all() {
-            connection.mark_swept();
-            connection.begin_closing();
+            if is_known(connection.id) {
+                connection.mark_swept();
+            }
+            connection.begin_ending();
             connection.outbound.close_transport(CloseReason::LostLease);
         }
     }
@@ -176,7 +183,12 @@ impl Pipeline {
     #[must_use]
     pub fn concerns(&self, namespace: &Namespace, who: &Who) -> bool {
         match who {
-            Who::Connection(id) => self.connections.get(*id).is_some(),
+            Who::Connection(id) => {
+                let room = RoomName::foreign(&id.to_string());
+                let rooms = &self.executor.rooms;
+                self.connections.get(*id).is_some()
+                    || room.is_some_and(|room| rooms.is_in_use_here(namespace, &room))
+            }
             Who::Room(room) => self.executor.rooms.is_in_use_here(namespace, room),
             Who::Everyone => !self.connections.is_empty(),
         }

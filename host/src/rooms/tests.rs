@@ -148,6 +148,7 @@ fn what_becomes_of_this_nodes_connections_is_noted_and_of_others_is_not() {
     rooms.join(&namespace, far, &room);
     rooms.remove(&namespace, far);
     rooms.remove(&namespace, connection);
+    rooms.close(connection);
     let opened = Moved::Opened {
         connection,
         namespace,
@@ -157,13 +158,17 @@ fn what_becomes_of_this_nodes_connections_is_noted_and_of_others_is_not() {
         opened,
         Moved::Joined {
             connection,
-            room: own,
+            room: own.clone(),
         },
         Moved::Joined {
             connection,
             room: room.clone(),
         },
         Moved::Left { connection, room },
+        Moved::Left {
+            connection,
+            room: own,
+        },
         Moved::Closed { connection },
     ];
     assert_eq!(*noted.0.lock(), expected);
