@@ -8,7 +8,7 @@ import { connect, settled } from "./harness/clients.mjs";
 import { probe } from "./harness/components.mjs";
 import { waitFor } from "./harness/deadline.mjs";
 import { BINARY } from "./harness/host.mjs";
-import { Redis, RedisCluster, freePort } from "./harness/redis.mjs";
+import { Proxy, Redis, RedisCluster, freePort } from "./harness/redis.mjs";
 import { preparedHost, scenario, startHost } from "./harness/scenario.mjs";
 
 const runs = promisify(execFile);
@@ -283,4 +283,33 @@ scenario("a host that dies is dealt with on a Redis Cluster, too", async () => {
   const { args: [{ data }] } = await watcher.nextEvent("probe:notice", isEnd, BURIED);
   assert.deepEqual(data, { reason: "node lost", rooms: ["probe:room"] });
   await knows(watcher, "probe:room", []);
+}, { timeout: 120_000 });
+
+scenario("a host that was cut off: others told of the clients they knew, it tells of those that came meanwhile", async () => {
+  const redis = await Redis.start();
+  const proxy = await Proxy.to(redis);
+  const options = { plugins: { probe: probe() }, state: "memory", quarantineFaults: 10_000 };
+  const there = await startHost({ ...options, redisPort: redis.port });
+  const cut = await startHost({ ...options, redisPort: proxy.port });
+  const watcher = await connect(there, "watcher");
+  await watcher.must("probe:join", "probe:watchers");
+  const known = await connect(cut, "known");
+  await known.must("probe:join", "probe:room");
+  await knows(watcher, "probe:room", ["known"]);
+  proxy.cut = true;
+  proxy.drop();
+  const isEndOf = (client) => ({ name, connection }) => name === "disconnected" && connection === client.id;
+  const { args: [told] } = await watcher.nextEvent("probe:notice", isEndOf(known), BURIED);
+  assert.equal(told.data.reason, "node lost");
+  // It serves its clients all the same.
+  const unknown = await connect(cut, "unknown");
+  await unknown.must("probe:whoami");
+  proxy.cut = false;
+  await Promise.all([known.closed(BURIED), unknown.closed(BURIED)]);
+  const { args: [own] } = await watcher.nextEvent("probe:notice", isEndOf(unknown), BURIED);
+  assert.notEqual(own.data.reason, "node lost");
+  const back = await connect(cut, "back");
+  await back.must("probe:join", "probe:room");
+  await knows(watcher, "probe:room", ["back"]);
+  assert.ok(!watcher.heard("probe:notice").some(isEndOf(known)), "not told twice");
 }, { timeout: 120_000 });

@@ -128,10 +128,11 @@ mod host {
         )?)
     }
     pub(crate) fn typing_set(room: &str, starts: bool) -> Faulty<()> {
-        Ok(match starts {
-            true => typing::start(room)?,
-            false => typing::stop(room)?,
-        })
+        let done = match starts {
+            true => typing::start(room),
+            false => typing::stop(room),
+        };
+        Ok(done?)
     }
     pub(crate) fn typing_users(room: &str) -> Faulty<Vec<String>> {
         Ok(typing::users(room)?)

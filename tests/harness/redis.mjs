@@ -101,13 +101,15 @@ export class RedisCluster {
   }
 }
 
-/** What stands between a host and Redis, and can keep Redis' answers back. */
+/** What stands between a host and Redis, and can keep Redis' answers back, or the host away. */
 export class Proxy {
   static async to(redis) {
     const proxy = new Proxy();
     proxy.holding = false;
+    proxy.cut = false;
     proxy.connections = new Set();
     proxy.server = createServer((near) => {
+      if (proxy.cut) return near.destroy();
       const far = createConnection(redis.port, "127.0.0.1");
       near.pipe(far);
       proxy.connections.add(near);

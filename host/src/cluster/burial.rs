@@ -109,8 +109,8 @@ impl Graveyard {
         }
         let done = tokio::select! {
             done = self.bury_all(&own) => done,
-            // Somebody else does it now.
-            error = self.keep_lock(&own) => error,
+            // Somebody else does it now, and tells of all that is left.
+            () = self.keep_lock(&own) => return Ok(()),
         };
         self.hold_lock(&own, 0).await?;
         done
@@ -125,12 +125,12 @@ impl Graveyard {
         Ok(answer.first().is_some_and(|answer| answer == "1"))
     }
 
-    /// Prolongs the lock for as long as it is this node's.
-    async fn keep_lock(&self, own: &str) -> RedisResult<()> {
+    /// Prolongs the lock for as long as it is this node's. While Redis is away nobody else gets it.
+    async fn keep_lock(&self, own: &str) {
         loop {
             tokio::time::sleep(PROLONG).await;
-            if !self.hold_lock(own, BURYING_MS).await? {
-                return Ok(());
+            if let Ok(false) = self.hold_lock(own, BURYING_MS).await {
+                return;
             }
         }
     }

@@ -111,11 +111,11 @@ impl Inbox {
         let (pipeline, namespace) = (&self.pipeline, &channels.namespace);
         let answer = match request {
             Request::Join(Selection { to, except }, rooms) => {
-                pipeline.join_relayed(namespace, &to, &except, &rooms);
+                pipeline.move_relayed(namespace, &to, &except, &rooms, true);
                 Some(Answer::Done)
             }
             Request::Leave(Selection { to, except }, rooms) => {
-                pipeline.leave_relayed(namespace, &to, &except, &rooms);
+                pipeline.move_relayed(namespace, &to, &except, &rooms, false);
                 Some(Answer::Done)
             }
             Request::Disconnect(Selection { to, except }, transport) => {

@@ -124,6 +124,12 @@ impl Cluster {
         // By one connection, since that keeps the order.
         let way_out = Link::open_single(redis).await.with_context(cannot)?;
         let link = Link::open(redis).await.with_context(cannot)?;
+        tracing::info!(
+            host,
+            port,
+            key = config.key,
+            "other hosts are reached by Redis"
+        );
         let (listening, health) = watch::channel(Health::Starting);
         let (moved, moves) = mpsc::unbounded_channel();
         let (wanted, wants) = mpsc::unbounded_channel();

@@ -69,57 +69,24 @@ impl Pipeline {
             .collect()
     }
 
-    /// Puts connections of this node into rooms. The rooms of users are the host's own.
-    pub fn join_relayed(
+    /// Puts connections of this node into rooms, or takes them out. The rooms of users are the host's
+    /// own.
+    pub fn move_relayed(
         self: &Arc<Self>,
         namespace: &Namespace,
         who: &[Who],
         except: &[Who],
         rooms: &[RoomName],
+        joins: bool,
     ) {
-        self.change_rooms(
-            namespace,
-            who,
-            except,
-            rooms,
-            |pipeline, one, room, effects| {
-                pipeline.executor.join_here(namespace, one, room, effects);
-            },
-        );
-    }
-
-    /// Takes connections of this node out of rooms.
-    pub fn leave_relayed(
-        self: &Arc<Self>,
-        namespace: &Namespace,
-        who: &[Who],
-        except: &[Who],
-        rooms: &[RoomName],
-    ) {
-        self.change_rooms(
-            namespace,
-            who,
-            except,
-            rooms,
-            |pipeline, one, room, effects| {
-                pipeline.executor.leave_here(namespace, one, room, effects);
-            },
-        );
-    }
-
-    fn change_rooms(
-        self: &Arc<Self>,
-        namespace: &Namespace,
-        who: &[Who],
-        except: &[Who],
-        rooms: &[RoomName],
-        change: impl Fn(&Self, &Who, &RoomName, &mut Effects),
-    ) {
-        let mut effects = Effects::default();
-        for connection in self.executor.recipients(namespace, who, except) {
+        let (executor, mut effects) = (&self.executor, Effects::default());
+        for connection in executor.recipients(namespace, who, except) {
             let one = Who::Connection(connection.id);
             for room in rooms.iter().filter(|room| room.prefix() != USER_PREFIX) {
-                change(self, &one, room, &mut effects);
+                match joins {
+                    true => executor.join_here(namespace, &one, room, &mut effects),
+                    false => executor.leave_here(namespace, &one, room, &mut effects),
+                }
             }
         }
         self.deliver(effects.caused, None, 1);
