@@ -22,6 +22,7 @@ async function cluster(size) {
     plugins: { probe: probe() },
     redisPort: redis.port,
     state: "memory",
+    presenceGrace: "1s",
     quarantineFaults: 10_000,
   })));
   return { redis, hosts };
@@ -67,7 +68,9 @@ scenario("who is in a room is known on every host, and first and last are of all
   await waitFor(async () => !(await known(two, room)).connections.includes(one.id), "the leave to be known");
   two.close();
   await watcher.nextEvent("probe:notice", ({ name, connection }) => name === "disconnected" && connection === two.id);
+  assert.deepEqual((await known(watcher, room)).users, ["ann", "ben"], "ann may come back yet");
   await knows(watcher, room, ["ben"]);
+  await watcher.when(() => watcher.heard("probe:notice").some(({ name, data }) => name === "left" && data.last) || undefined);
   const told = watcher.heard("probe:notice").filter(({ name }) => name === "joined" || name === "left");
   const of = (client) => told.filter(({ connection }) => connection === client.id).map(({ name, data }) => [name, data.first ?? data.last]);
   assert.deepEqual(of(one), [["joined", true], ["left", false]]);

@@ -7,6 +7,7 @@ import { hostForFile, scenario, startHost } from "./harness/scenario.mjs";
 
 // The second plugin is there to have rooms of its own; what it does is heard in its namespace only.
 const host = hostForFile({
+  presenceGrace: "300ms",
   plugins: { probe: probe(), second: probe({ name: "second" }) },
   plugin: { second: { namespace: "/second" } },
   quarantineFaults: 10_000,
@@ -95,6 +96,8 @@ for (const transport of TRANSPORTS) {
     await watcher.nextEvent("probe:notice", (notice) => notice.name === "disconnected" && notice.connection === guest.id);
     again.close();
     await watcher.nextEvent("probe:notice", (notice) => notice.name === "disconnected" && notice.connection === again.id);
+    // Until then the visitor might have come back.
+    await watcher.when(() => watcher.heard("probe:notice").some(({ name, data }) => name === "left" && data.last) || undefined);
     await watcher.must("probe:leave", "probe:watchers");
 
     // The two that were waited for are out of the inbox.

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { connect, settled, TRANSPORTS } from "./harness/clients.mjs";
 import { hostForFile, scenario, startHost } from "./harness/scenario.mjs";
 
-const host = hostForFile({ plugins: ["rooms", "lms", "probe"] });
+const host = hostForFile({ plugins: ["rooms", "lms", "probe"], presenceGrace: "300ms" });
 
 let rooms = 0;
 const newRoom = () => `room-${(rooms += 1)}`;

@@ -11,11 +11,18 @@ use crate::{
     link::wait::wait_for,
     metrics::Metrics,
     pipeline::{
-        Pipeline, authorise::TokenTimes, check::Bounds, execute::Executor, outgoing, route::Routes,
-        timers, typing, view::RoomsSeen,
+        Pipeline,
+        authorise::TokenTimes,
+        check::Bounds,
+        execute::Executor,
+        outgoing, presence,
+        route::Routes,
+        timers, typing,
+        view::{PresenceSeen, RoomsSeen},
     },
     plugin::{Runtime, config::PluginConfigs},
-    ports::{Alone, Journal, Relay, StateStore},
+    ports::{Alone, Journal, Relay, StateStore, Views},
+    presence::Presence,
     rooms::Rooms,
     socket::{self, Edge},
     store,
@@ -52,6 +59,7 @@ pub struct App {
     /// Where it listens.
     pub address: SocketAddr,
     pipeline: Arc<Pipeline>,
+    journal: Arc<dyn Journal>,
     edge: Arc<Edge>,
     plugins: Arc<Runtime>,
     streams: TaskTracker,
@@ -89,13 +97,22 @@ impl App {
             Some(cluster) => (cluster.clone(), cluster.clone()),
             None => (Arc::new(Alone), Arc::new(Alone)),
         };
-        let pipeline = build_pipeline(&config, metrics.clone(), store.clone(), relay, journal)?;
-        let rooms = Arc::new(RoomsSeen(pipeline.executor.rooms.clone()));
+        let pipeline = build_pipeline(
+            &config,
+            metrics.clone(),
+            store.clone(),
+            relay,
+            journal.clone(),
+        )?;
+        let views = Views {
+            rooms: Arc::new(RoomsSeen(pipeline.executor.rooms.clone())),
+            presence: Arc::new(PresenceSeen(pipeline.executor.presence.clone())),
+        };
         let routes = pipeline.routes.clone();
         let plugins = Runtime::start(
             config.plugins.clone(),
             config.plugin.clone(),
-            rooms,
+            views,
             store,
             metrics,
             Box::new(move |plugins| routes.publish(plugins)),
@@ -140,9 +157,13 @@ impl App {
         tokio::spawn(outgoing::send_unsent(pipeline.clone()));
         tokio::spawn(timers::fire_timers(pipeline.clone()));
         tokio::spawn(typing::end_typing(pipeline.clone()));
+        tokio::spawn(presence::end_lingering(pipeline.clone()));
+        tokio::spawn(presence::watch_activity(pipeline.clone()));
+        tokio::spawn(presence::tell_presence(pipeline.clone()));
         Ok(Self {
             address,
             pipeline,
+            journal,
             edge,
             plugins,
             streams,
@@ -187,6 +208,9 @@ impl App {
             self.edge.drain(DRAIN_BATCH, DRAIN_PAUSE).await;
             self.pipeline.tasks.close();
             self.pipeline.tasks.wait().await;
+            if self.journal.is_alone() {
+                self.pipeline.end_all_lingering().await;
+            }
             self.pipeline.executor.relay.close().await;
             self.pipeline.transactions.close().await;
             self.streams.close();
@@ -247,6 +271,7 @@ fn build_pipeline(
     journal: Arc<dyn Journal>,
 ) -> Result<Arc<Pipeline>> {
     let connections = Arc::new(Connections::new(config.limits.of_connections()));
+    let presence = Presence::new(config.presence.clone(), journal.clone());
     let rooms = Arc::new(Rooms::new(config.limits.rooms_per_connection, journal));
     let authenticator =
         TokenAuthenticator::new(&config.auth).context("the keys for tokens could not be read")?;
@@ -259,6 +284,7 @@ fn build_pipeline(
             metrics,
             relay,
             typing: Arc::new(Typing::new(config.typing.timeout)),
+            presence: Arc::new(presence),
             ack_timeout: config.socket.ack_timeout,
         },
         transactions: Arc::new(Transactions::new(store)),

@@ -11,6 +11,7 @@ use crate::{
     link::config::RedisConfig,
     pipeline::config::LimitsConfig,
     plugin::config::{PluginConfigs, PluginsConfig},
+    presence::PresenceConfig,
     socket::config::SocketConfig,
     store::config::{Backend, StateConfig},
     typing::TypingConfig,
@@ -64,6 +65,8 @@ pub struct Config {
     pub cluster: ClusterConfig,
     /// Who types.
     pub typing: TypingConfig,
+    /// What users are seen as.
+    pub presence: PresenceConfig,
     /// All plugins.
     pub plugins: PluginsConfig,
     /// Single plugins, by name.

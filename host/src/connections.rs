@@ -5,6 +5,11 @@
 //! task works a mailbox at a time: whoever finds it idle is told so ([`Pushed::Start`]) and starts
 //! that task, so an idle connection costs no task.
 
+mod activity;
+mod transport;
+
+pub use self::{activity::Activity, transport::Transport};
+
 use crate::{
     core::{
         event::{Identity, Notice},
@@ -114,72 +119,6 @@ struct Mailbox {
     ended: bool,
 }
 
-/// What the connections of one client's transport share, so that leaving a namespace and entering it
-/// again does not begin anew.
-#[derive(Debug, Default)]
-pub struct Transport {
-    events: Mutex<Option<TokenBucket>>,
-    entries: Mutex<Option<TokenBucket>>,
-    refused_tokens: AtomicU32,
-    namespaces: AtomicU32,
-}
-
-impl Transport {
-    /// Takes one event's worth of what the transport may send.
-    ///
-    /// # Errors
-    /// When it is used up: how long until it is not.
-    pub fn take_event(&self, rate: Rate, now: Instant) -> Result<(), Duration> {
-        take(&self.events, rate, now)
-    }
-
-    /// Takes one entry's worth of how often the transport may enter namespaces; as often as it may
-    /// send events, and apart from them.
-    ///
-    /// # Errors
-    /// When it is used up: how long until it is not.
-    pub fn take_entry(&self, rate: Rate, now: Instant) -> Result<(), Duration> {
-        take(&self.entries, rate, now)
-    }
-
-    /// Counts a refused token; returns how many there were since the last one that was accepted.
-    pub fn refuse_token(&self) -> u32 {
-        self.refused_tokens.fetch_add(1, Ordering::Relaxed) + 1
-    }
-
-    /// Returns how many tokens were refused since the last one that was accepted.
-    pub fn refused_tokens(&self) -> u32 {
-        self.refused_tokens.load(Ordering::Relaxed)
-    }
-
-    /// Takes note that a token was accepted.
-    pub fn forgive_tokens(&self) {
-        self.refused_tokens.store(0, Ordering::Relaxed);
-    }
-
-    /// Counts a namespace that was entered.
-    pub fn enter(&self) {
-        self.namespaces.fetch_add(1, Ordering::AcqRel);
-    }
-
-    /// Counts a namespace that was left; returns whether it was the last.
-    pub fn leave(&self) -> bool {
-        self.namespaces.fetch_sub(1, Ordering::AcqRel) == 1
-    }
-
-    /// Tells whether no namespace is entered.
-    pub fn is_unused(&self) -> bool {
-        self.namespaces.load(Ordering::Acquire) == 0
-    }
-}
-
-fn take(bucket: &Mutex<Option<TokenBucket>>, rate: Rate, now: Instant) -> Result<(), Duration> {
-    bucket
-        .lock()
-        .get_or_insert_with(|| TokenBucket::new(rate, now))
-        .take(now)
-}
-
 /// One connection of a client to one namespace.
 pub struct Connection {
     /// The host's id of it.
@@ -190,6 +129,8 @@ pub struct Connection {
     pub outbound: Arc<dyn Outbound>,
     /// The transport that it shares with other namespaces.
     pub transport: Arc<Transport>,
+    /// Whether its client does anything.
+    pub activity: Activity,
     identity: ArcSwapOption<Identity>,
     mailbox: Mutex<Mailbox>,
     rate: Rate,
@@ -477,6 +418,7 @@ impl Connections {
             namespace: namespace.detached(),
             outbound,
             transport,
+            activity: Activity::default(),
             identity: ArcSwapOption::empty(),
             mailbox: Mutex::default(),
             rate: self.limits.per_connection,
@@ -567,6 +509,13 @@ impl Connections {
             .filter(|entry| entry.namespace == *namespace && entry.identity.load().is_some())
             .map(|entry| entry.value().clone())
             .collect()
+    }
+
+    /// Does something with every connection; not for long, and nothing with this table.
+    pub fn for_each(&self, mut with: impl FnMut(&Connection)) {
+        for entry in &self.by_id {
+            with(entry.value());
+        }
     }
 
     /// Returns every connection.

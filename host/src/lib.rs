@@ -7,10 +7,10 @@
 //! |---|---|
 //! | 6 | [`cli`] |
 //! | 5 | [`app`], [`config`] |
-//! | 4 | [`socket`], [`plugin`], [`store`], [`auth`], [`api`] |
+//! | 4 | [`socket`], [`plugin`], [`cluster`], [`store`], [`auth`], [`api`] |
 //! | 3 | [`pipeline`] |
-//! | 2 | [`connections`], [`rooms`], [`transactions`] |
-//! | 1 | [`ports`], [`metrics`] |
+//! | 2 | [`connections`], [`rooms`], [`presence`], [`typing`], [`transactions`], [`turns`] |
+//! | 1 | [`ports`], [`metrics`], [`link`] |
 //! | 0 | [`core`] |
 
 // These pages are for who works on the host, and are built with everything private.
@@ -29,6 +29,7 @@ pub mod metrics;
 pub mod pipeline;
 pub mod plugin;
 pub mod ports;
+pub mod presence;
 pub mod rooms;
 pub mod socket;
 pub mod store;

@@ -6,7 +6,7 @@ mod state;
 mod members;
 mod relay;
 
-pub use self::members::{Journal, Moved};
+pub use self::members::{Choice, Dated, Journal, Moved};
 pub use self::relay::{Alone, Asking, Relay, Relayed};
 pub use self::state::{
     Appended, Commit, CommitError, Committed, DueTimer, DueTimers, Entry, Fault, Growth,
@@ -21,6 +21,7 @@ use crate::core::{
     instruction::Reply,
     manifest::Manifest,
     names::{ConnectionId, Namespace, PluginName, RoomName, RoomPrefix, UserId},
+    presence::Seen as UserSeen,
 };
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -293,4 +294,19 @@ pub trait RoomsView: Send + Sync {
 
     /// Returns a user's connections in a namespace, sorted.
     fn connections_of_user(&self, namespace: &Namespace, user: &UserId) -> Vec<ConnectionId>;
+}
+
+/// What users are seen as, as plugins ask for it.
+pub trait PresenceView: Send + Sync {
+    /// Returns what a user is seen as now.
+    fn seen(&self, user: &UserId) -> UserSeen;
+}
+
+/// What plugins can ask for.
+#[derive(Clone)]
+pub struct Views {
+    /// Who is in which room.
+    pub rooms: Arc<dyn RoomsView>,
+    /// What users are seen as.
+    pub presence: Arc<dyn PresenceView>,
 }

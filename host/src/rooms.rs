@@ -2,9 +2,12 @@
 //! So whether a join is a user's first, and who is in a room, holds for all nodes; frames are
 //! delivered to this node's only.
 //!
-//! A connection can be in rooms from [`Rooms::add`] until [`Rooms::remove`]; a join before or after
+//! A connection can be in rooms from [`Rooms::add`] until [`Rooms::end`]; a join before or after
 //! is refused, so a join that races with a disconnect leaves nothing behind. The host's own room of
 //! each user, `user:{id}`, is kept here like any other.
+//!
+//! A user whose last connection in a room has ended lingers there until [`Rooms::remove`]: still one of
+//! its users, so that who comes back in time has never left.
 
 use crate::{
     core::{
@@ -50,6 +53,8 @@ pub struct Exit {
     pub room: RoomName,
     /// Whether it was the last of its user there.
     pub last: bool,
+    /// Whether its user lingers there.
+    pub lingers: bool,
     /// Whether its user typed there, and does not any more.
     pub stopped: bool,
 }
@@ -57,17 +62,32 @@ pub struct Exit {
 #[derive(Default)]
 struct Room {
     members: BTreeMap<ConnectionId, UserId>,
-    users: BTreeMap<UserId, u32>,
+    users: BTreeMap<UserId, Presences>,
     /// Who types, by how many connections.
     typing: BTreeMap<UserId, u32>,
     /// Those of the members that are this node's.
     here: BTreeSet<ConnectionId>,
 }
 
+/// By what a user is in a room.
+#[derive(Default)]
+struct Presences {
+    members: u32,
+    /// Connections that have ended.
+    lingering: BTreeSet<ConnectionId>,
+}
+
+impl Presences {
+    fn is_none(&self) -> bool {
+        self.members == 0 && self.lingering.is_empty()
+    }
+}
+
 struct Membership {
     namespace: Namespace,
     identity: Arc<Identity>,
     is_here: bool,
+    ended: bool,
     rooms: BTreeSet<RoomName>,
     /// Those of the rooms in which it types.
     typing: BTreeSet<RoomName>,
@@ -141,6 +161,7 @@ impl Rooms {
                     namespace: namespace.clone(),
                     identity: identity.clone(),
                     is_here,
+                    ended: false,
                     rooms: BTreeSet::new(),
                     typing: BTreeSet::new(),
                 });
@@ -149,25 +170,66 @@ impl Rooms {
         }
     }
 
-    /// Takes a connection out of all rooms for good; returns the rooms that it was in, sorted.
+    /// Takes note that a connection has ended. Where others of its user are it has left at once; in the
+    /// other rooms its user lingers, as well as everywhere if it was another node's, which tells. Returns
+    /// the rooms that it was in, sorted. The room of its user is not among them.
+    pub fn end(&self, namespace: &Namespace, connection: ConnectionId) -> Vec<Exit> {
+        let Some(mut membership) = self.connections.get_mut(&connection) else {
+            return Vec::new();
+        };
+        if std::mem::replace(&mut membership.ended, true) {
+            return Vec::new();
+        }
+        let typing = std::mem::take(&mut membership.typing);
+        let user = membership.identity.user.clone();
+        let own = RoomName::of_user(&user);
+        let mut exits = Vec::new();
+        for room in membership.rooms.clone() {
+            let key = (namespace.clone(), room.clone());
+            let Some(mut entry) = self.rooms.get_mut(&key) else {
+                continue;
+            };
+            let stopped = typing.contains(&room) && count_down(&mut entry.typing, &user);
+            let lingers = entry.end(connection, &user, membership.is_here);
+            drop(entry);
+            if !lingers {
+                membership.rooms.remove(&room);
+                let room = room.clone();
+                self.journal.note(Moved::Left { connection, room });
+            }
+            if room != own {
+                exits.push(Exit {
+                    room,
+                    last: false,
+                    lingers,
+                    stopped,
+                });
+            }
+        }
+        exits
+    }
+
+    /// Tells other nodes that a connection has ended, and that plugins have been told so.
+    pub fn tell_end(&self, connection: ConnectionId) {
+        self.journal.note(Moved::Ended { connection });
+    }
+
+    /// Takes a connection out of all rooms for good; returns those that it was in or lingered in, sorted.
     /// The room of its user is not among them.
     pub fn remove(&self, namespace: &Namespace, connection: ConnectionId) -> Vec<Exit> {
         let Some((_, membership)) = self.connections.remove(&connection) else {
             return Vec::new();
         };
-        if membership.is_here {
-            for room in &membership.rooms {
-                let room = room.clone();
-                self.journal.note(Moved::Left { connection, room });
-            }
-        }
-        let own = RoomName::of_user(&membership.identity.user);
+        let user = &membership.identity.user;
+        let own = RoomName::of_user(user);
         let exits = membership.rooms.into_iter().filter_map(|room| {
             let types = membership.typing.contains(&room);
-            let (last, stopped) = self.take_out(namespace, connection, &room, types)?;
+            let (last, stopped) =
+                self.take_out(namespace, connection, user, &room, types, false)?;
             (room != own).then_some(Exit {
                 room,
                 last,
+                lingers: false,
                 stopped,
             })
         });
@@ -187,6 +249,9 @@ impl Rooms {
         let Some(mut membership) = self.connections.get_mut(&connection) else {
             return Change::Gone;
         };
+        if membership.ended {
+            return Change::Gone;
+        }
         if membership.rooms.contains(room) {
             return Change::None;
         }
@@ -206,12 +271,13 @@ impl Rooms {
             let room = room.clone();
             self.journal.note(Moved::Joined { connection, room });
         }
-        let count = entry.users.entry(user.clone()).or_insert(0);
-        *count += 1;
-        Change::Joined { first: *count == 1 }
+        let presences = entry.users.entry(user.clone()).or_default();
+        let first = presences.is_none();
+        presences.members += 1;
+        Change::Joined { first }
     }
 
-    /// Takes a connection out of a room.
+    /// Takes a connection out of a room; its user lingers there no more when it was the last.
     pub fn leave(
         &self,
         namespace: &Namespace,
@@ -221,6 +287,9 @@ impl Rooms {
         let Some(mut membership) = self.connections.get_mut(&connection) else {
             return Change::Gone;
         };
+        if membership.ended {
+            return Change::Gone;
+        }
         if !membership.rooms.remove(room) {
             return Change::None;
         }
@@ -229,7 +298,8 @@ impl Rooms {
             let room = room.clone();
             self.journal.note(Moved::Left { connection, room });
         }
-        match self.take_out(namespace, connection, room, types) {
+        let user = &membership.identity.user;
+        match self.take_out(namespace, connection, user, room, types, true) {
             Some((last, stopped)) => Change::Left { last, stopped },
             None => Change::None,
         }
@@ -248,7 +318,10 @@ impl Rooms {
             return false;
         };
         let changes = match typing {
-            true => membership.rooms.contains(room) && membership.typing.insert(room.clone()),
+            true => {
+                let may = !membership.ended && membership.rooms.contains(room);
+                may && membership.typing.insert(room.clone())
+            }
             false => membership.typing.remove(room),
         };
         if !changes {
@@ -282,23 +355,39 @@ impl Rooms {
         })
     }
 
-    /// Returns whether it was the last of its user, and whether its user has stopped typing.
+    /// Returns whether it was the last of its user, and whether its user has stopped typing. By who
+    /// leaves on purpose its user's lingering ends, too.
     fn take_out(
         &self,
         namespace: &Namespace,
         connection: ConnectionId,
+        user: &UserId,
         room: &RoomName,
         types: bool,
+        on_purpose: bool,
     ) -> Option<(bool, bool)> {
         let Entry::Occupied(mut entry) = self.rooms.entry((namespace.clone(), room.clone())) else {
             return None;
         };
         let found = entry.get_mut();
         found.here.remove(&connection);
-        let user = found.members.remove(&connection)?;
-        let stopped = types && count_down(&mut found.typing, &user);
-        let last = count_down(&mut found.users, &user);
-        if found.members.is_empty() {
+        let was_member = found.members.remove(&connection).is_some();
+        let stopped = types && count_down(&mut found.typing, user);
+        let presences = found.users.get_mut(user)?;
+        match was_member {
+            true => presences.members = presences.members.saturating_sub(1),
+            // Its user has left on purpose since.
+            false if !presences.lingering.remove(&connection) => return None,
+            false => {}
+        }
+        if on_purpose && presences.members == 0 {
+            presences.lingering.clear();
+        }
+        let last = presences.is_none();
+        if last {
+            found.users.remove(user);
+        }
+        if found.users.is_empty() {
             entry.remove();
         }
         Some((last, stopped))
@@ -345,7 +434,8 @@ impl Rooms {
         })
     }
 
-    /// Returns a page of the different users in a room, in order of their ids.
+    /// Returns a page of the different users in a room, those who linger among them, in order of their
+    /// ids.
     #[must_use]
     pub fn users_page(
         &self,
@@ -366,19 +456,19 @@ impl Rooms {
         })
     }
 
-    /// Returns how many different users are in a room.
+    /// Returns how many different users are in a room, counting those who linger.
     #[must_use]
     pub fn count_users(&self, namespace: &Namespace, room: &RoomName) -> usize {
         self.with_room(namespace, room, |room| room.users.len())
     }
 
-    /// Tells whether any connection of a user is in a room.
+    /// Tells whether any connection of a user is in a room, or the user lingers there.
     #[must_use]
     pub fn has_user(&self, namespace: &Namespace, room: &RoomName, user: &UserId) -> bool {
         self.with_room(namespace, room, |room| room.users.contains_key(user))
     }
 
-    /// Returns whose connection of a namespace this is, none where it is not there.
+    /// Returns whose connection of a namespace this is, none where it is not there or has ended.
     #[must_use]
     pub fn identity(
         &self,
@@ -386,7 +476,26 @@ impl Rooms {
         connection: ConnectionId,
     ) -> Option<Arc<Identity>> {
         let membership = self.connections.get(&connection)?;
-        (membership.namespace == *namespace).then(|| membership.identity.clone())
+        (membership.namespace == *namespace && !membership.ended)
+            .then(|| membership.identity.clone())
+    }
+
+    /// Returns whose connection this is or was, and whether it has ended.
+    #[must_use]
+    pub fn whose(&self, connection: ConnectionId) -> Option<(Arc<Identity>, bool)> {
+        let membership = self.connections.get(&connection)?;
+        Some((membership.identity.clone(), membership.ended))
+    }
+
+    /// Returns where a connection is or lingers.
+    #[must_use]
+    pub fn places(&self, connection: ConnectionId) -> BTreeSet<(Namespace, RoomName)> {
+        let membership = self.connections.get(&connection);
+        let all = membership.iter().flat_map(|membership| {
+            let rooms = membership.rooms.iter();
+            rooms.map(|room| (membership.namespace.clone(), room.clone()))
+        });
+        all.collect()
     }
 
     /// Returns the connections of a user, in order of their ids.
@@ -398,7 +507,7 @@ impl Rooms {
         })
     }
 
-    /// Tells whether a connection is in a room.
+    /// Tells whether a connection is or lingers in a room.
     #[must_use]
     pub fn has_connection(&self, connection: ConnectionId, room: &RoomName) -> bool {
         self.connections
@@ -406,7 +515,7 @@ impl Rooms {
             .is_some_and(|membership| membership.rooms.contains(room))
     }
 
-    /// Returns the rooms that a connection is in, sorted, its user's among them.
+    /// Returns the rooms that a connection is or lingers in, sorted, its user's among them.
     #[must_use]
     pub fn of_connection(&self, connection: ConnectionId) -> Vec<RoomName> {
         self.connections
@@ -451,6 +560,25 @@ impl Rooms {
             .get(&(namespace.clone(), room.clone()))
             .map(|entry| read(entry.value()))
             .unwrap_or_default()
+    }
+}
+
+impl Room {
+    /// Returns whether the user of a connection that has ended lingers.
+    fn end(&mut self, connection: ConnectionId, user: &UserId, may_leave: bool) -> bool {
+        self.here.remove(&connection);
+        if self.members.remove(&connection).is_none() {
+            return false;
+        }
+        let Some(presences) = self.users.get_mut(user) else {
+            return false;
+        };
+        presences.members = presences.members.saturating_sub(1);
+        let lingers = !may_leave || presences.members == 0;
+        if lingers {
+            presences.lingering.insert(connection);
+        }
+        lingers
     }
 }
 

@@ -8,6 +8,7 @@ use crate::{
     history::History,
     imports,
     payload::Id,
+    presence::Presence,
     timers::Timers,
     typing::Typing,
 };
@@ -185,6 +186,12 @@ impl Cx {
     #[must_use]
     pub fn typing(&self) -> Typing {
         Typing(())
+    }
+
+    /// Returns what users are seen as.
+    #[must_use]
+    pub fn presence(&self) -> Presence {
+        Presence(())
     }
 
     // ---- instructions --------------------------------------------------------------------------

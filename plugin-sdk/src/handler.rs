@@ -108,16 +108,18 @@ handlers!(A = 0, B = 1, C = 2, D = 3);
 pub struct Joined {
     /// The room.
     pub room: String,
-    /// Whether no other connection of the user was in it.
+    /// Whether the user was not in it.
     pub first: bool,
 }
 
-/// A connection left a room of the plugin's, by an instruction or because it was lost.
+/// A connection left a room of the plugin's, by an instruction or because it was lost. Who loses the
+/// last connection stays in the room for 5 seconds (unless the operator says otherwise); it is told when
+/// they are over, and whether the user has come back.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Left {
     /// The room.
     pub room: String,
-    /// Whether no other connection of the user remains in it.
+    /// Whether the user is in it no more.
     pub last: bool,
     /// `left` or `disconnected`.
     pub reason: String,

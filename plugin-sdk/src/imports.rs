@@ -7,8 +7,8 @@
 mod host {
     use crate::{
         bindings::switchboard::plugin::{
-            attachments, history, kv, log as logging, rooms, settings as operator, timers, types,
-            typing,
+            attachments, history, kv, log as logging, presence, rooms, settings as operator,
+            timers, types, typing,
         },
         error::Fault,
     };
@@ -137,6 +137,15 @@ mod host {
     pub(crate) fn typing_users(room: &str) -> Faulty<Vec<String>> {
         Ok(typing::users(room)?)
     }
+    pub(crate) fn presence_get(users: &[String]) -> Faulty<String> {
+        Ok(presence::get(users)?)
+    }
+    pub(crate) fn presence_of_room(room: &str, after: Option<&str>, limit: u32) -> Faulty<String> {
+        Ok(presence::of_room(room, after, limit)?)
+    }
+    pub(crate) fn presence_choose(user: &str, status: &str) -> Faulty<()> {
+        Ok(presence::choose(user, status)?)
+    }
     pub(crate) fn timers_cancel(partition: &str, name: &str) -> Faulty<()> {
         Ok(timers::cancel(partition, name)?)
     }
@@ -150,11 +159,13 @@ pub(crate) use host::{
     attachment, attachment_size, connections_of_user, count_users, has_connection, has_user,
     history_amend, history_append, history_count, history_get, history_page, history_redact,
     history_retain, kv_add, kv_delete, kv_get, kv_list, kv_set, log, members, of_connection,
-    of_user, settings, timers_cancel, timers_get, timers_schedule, typing_set, typing_users, users,
+    of_user, presence_choose, presence_get, presence_of_room, settings, timers_cancel, timers_get,
+    timers_schedule, typing_set, typing_users, users,
 };
 
 #[cfg(not(target_family = "wasm"))]
 pub(crate) use crate::testing::{
+    presence::{presence_choose, presence_get, presence_of_room},
     state::{
         history_amend, history_append, history_count, history_get, history_page, history_redact,
         history_retain, timers_cancel, timers_get, timers_schedule,

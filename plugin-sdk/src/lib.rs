@@ -132,7 +132,7 @@
 //! | [`Emit`] | to whom, except whom, and what |
 //! | [`Ack`], [`Error`] | the answer |
 //! | [`Id`], [`Binary`], [`Json`] | types for payloads, beside everything that serde reads |
-//! | [`Kv`], [`Rooms`], [`Typing`], [`log`] | capabilities |
+//! | [`Kv`], [`Rooms`], [`Typing`], [`Presence`], [`log`] | capabilities |
 //! | [`TestHost`] | a host for tests |
 #[cfg(any(test, target_family = "wasm"))]
 #[allow(unsafe_code)]
@@ -153,6 +153,7 @@ pub mod log;
 mod payload;
 mod placeholder;
 mod plugin;
+mod presence;
 #[cfg(not(target_family = "wasm"))]
 mod testing;
 mod time;
@@ -171,6 +172,7 @@ pub use self::{
     history::{Appended, Entry, History},
     payload::{Binary, Id, Json},
     plugin::Plugin,
+    presence::{Presence, PresenceChanged, Seen, Status},
     timers::{Scheduled, Timer, Timers},
     typing::{Typing, TypingChanged},
 };

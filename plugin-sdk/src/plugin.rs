@@ -6,6 +6,7 @@ use crate::{
     cx::Cx,
     error::{Error, Result},
     handler::{Ack, Acknowledged, Disconnected, Handler, Joined, Left},
+    presence::PresenceChanged,
     timers::Timer,
     typing::TypingChanged,
 };
@@ -63,8 +64,8 @@ impl Plugin {
         self
     }
 
-    /// Says which capabilities the plugin needs: `rooms`, `kv`, `history`, `timers`, `typing`. (`log`, `settings` and
-    /// `attachments` are always there.)
+    /// Says which capabilities the plugin needs: `rooms`, `kv`, `history`, `timers`, `typing`,
+    /// `presence`. (`log`, `settings` and `attachments` are always there.)
     pub fn needs<const N: usize>(mut self, capabilities: [&'static str; N]) -> Self {
         self.capabilities.extend(capabilities);
         self
@@ -132,6 +133,14 @@ impl Plugin {
         handler: impl Fn(&mut Cx, TypingChanged) -> Result<()> + 'static,
     ) -> Self {
         self.on_notice("typing", handler)
+    }
+
+    /// Handles that what a user is seen as has changed. It has no user of its own.
+    pub fn on_presence(
+        self,
+        handler: impl Fn(&mut Cx, PresenceChanged) -> Result<()> + 'static,
+    ) -> Self {
+        self.on_notice("presence", handler)
     }
 
     /// Handles clients' answers to emissions that asked for them.

@@ -2,13 +2,14 @@
 //! a test is told that fails.
 
 use serde_json::{Value, json};
-use std::cell::Cell;
+use std::{cell::Cell, time::Duration};
 use switchboard_plugin::{
-    Ack, Cx, Disconnected, Error, Id, Joined, Left, Plugin, Result, TestHost, log,
+    Ack, Cx, Disconnected, Error, Id, Joined, Left, Plugin, PresenceChanged, Result, Seen, Status,
+    TestHost, log,
 };
 
 fn host(plugin: Plugin) -> TestHost {
-    TestHost::new(plugin.rooms(["chat"]).needs(["rooms", "kv"]))
+    TestHost::new(plugin.rooms(["chat"]).needs(["rooms", "kv", "presence"]))
 }
 
 fn new() -> Plugin {
@@ -73,11 +74,122 @@ fn joins_and_leaves_are_told_once_they_have_happened() {
             "ann joined chat:a false",
             "ann left chat:a false left false",
             "ann joined chat:b true",
-            "ann left chat:a true disconnected false",
-            "ann left chat:b true disconnected false",
             r#"ann disconnected transport close ["chat:a", "chat:b"]"#,
         ]
     );
+    host.advance(Duration::from_secs(5));
+    assert_eq!(
+        host.log()[7..],
+        [
+            "ann left chat:a true disconnected false",
+            "ann left chat:b true disconnected false",
+        ]
+    );
+}
+
+#[test]
+fn who_comes_back_in_time_has_never_left() {
+    let leave = |cx: &mut Cx, room: String| {
+        cx.leave(format!("chat:{room}"));
+        Ok(Ack::ok())
+    };
+    let mut host = host(told(new().on("enter", enter).on("leave", leave)));
+    let (second, mut told) = (Duration::from_secs(1), 0);
+    let mut news = |host: &TestHost| {
+        let log = host.log();
+        let new = log[std::mem::replace(&mut told, log.len())..].to_vec();
+        new
+    };
+    let first = host.connect("ann");
+    host.send(&first, "enter", "a").expect_ok();
+    host.disconnect(&first);
+    news(&host);
+    host.advance(4 * second);
+    let again = host.connect("ann");
+    host.send(&again, "enter", "a").expect_ok();
+    host.advance(second);
+    let expected = [
+        "ann connected",
+        "ann joined chat:a false",
+        "ann left chat:a false disconnected false",
+    ];
+    assert_eq!(news(&host), expected);
+    host.disconnect(&again);
+    let third = host.connect("ann");
+    host.send(&third, "enter", "a").expect_ok();
+    news(&host);
+    // Who leaves on purpose does not linger.
+    host.send(&third, "leave", "a").expect_ok();
+    assert_eq!(news(&host), ["ann left chat:a true left false"]);
+    host.advance(9 * second);
+    assert!(news(&host).is_empty());
+}
+
+// ---- presence ----------------------------------------------------------------------------------
+
+#[test]
+fn what_a_user_is_seen_as_is_told_when_it_changes() {
+    let choose = |cx: &mut Cx, status: Status| {
+        cx.presence().choose(cx.user()?, status)?;
+        Ok(Ack::ok())
+    };
+    let seen = |cx: &mut Cx, room: String| {
+        let seen = cx.presence().of_room(room)?;
+        let seen = seen.iter().map(|seen| (&seen.user, seen.status));
+        Ack::with(&json!({ "seen": seen.collect::<Vec<_>>() }))
+    };
+    let plugin = new()
+        .on("enter", enter)
+        .on("choose", choose)
+        .on("seen", seen)
+        .on("heartbeat", |_: &mut Cx| Ok(Ack::ok()))
+        .on_presence(|_, PresenceChanged { now, before, rooms }| {
+            let Seen { user, status, .. } = now;
+            log::info(format!("{user}: {before} to {status} {rooms:?}"));
+            Ok(())
+        });
+    let mut host = host(plugin);
+    let (second, minute, mut told) = (Duration::from_secs(1), Duration::from_secs(60), 0);
+    let mut news = |host: &TestHost| {
+        let log = host.log();
+        let new = log[std::mem::replace(&mut told, log.len())..].to_vec();
+        new
+    };
+    let phone = host.connect("ann");
+    host.send(&phone, "enter", "a").expect_ok();
+    assert_eq!(news(&host), ["ann: offline to online {}"]);
+    host.advance(3 * minute);
+    let laptop = host.connect("ann");
+    host.advance(4 * minute);
+    host.send(&laptop, "heartbeat", ()).expect_ok();
+    assert!(news(&host).is_empty(), "the other one was active");
+    host.advance(minute);
+    assert_eq!(news(&host), [r#"ann: online to away {"chat:a"}"#]);
+    host.send(&phone, "choose", "busy").expect_ok();
+    assert_eq!(news(&host), [r#"ann: away to busy {"chat:a"}"#]);
+    host.advance(9 * minute);
+    host.send(&phone, "choose", "gone")
+        .expect_error("INVALID_PAYLOAD");
+    host.disconnect(&phone);
+    host.advance(minute);
+    let ack = host.send(&laptop, "seen", "chat:a").expect_ok();
+    assert_eq!(ack["seen"], json!([]));
+    host.disconnect(&laptop);
+    host.advance(4 * second);
+    assert!(news(&host).is_empty());
+    let back = host.connect("ann");
+    host.send(&back, "enter", "a").expect_ok();
+    let ack = host.send(&back, "seen", "chat:a").expect_ok();
+    assert_eq!(ack["seen"], json!([["ann", "busy"]]));
+    host.disconnect(&back);
+    host.advance(5 * second);
+    assert_eq!(news(&host), [r#"ann: busy to offline {"chat:a"}"#]);
+    let anew = host.connect("ann");
+    assert_eq!(news(&host), ["ann: offline to online {}"]);
+    host.send(&anew, "choose", "offline").expect_ok();
+    host.disconnect(&anew);
+    host.advance(minute);
+    assert_eq!(news(&host), ["ann: online to offline {}"]);
 }
 
 #[test]

@@ -41,6 +41,8 @@ const KEYS = {
   state: ["state", "backend"],
   stateDir: ["state", "dir"],
   typingTimeout: ["typing", "timeout"],
+  presenceGrace: ["presence", "grace"],
+  presenceIdle: ["presence", "idle"],
   redisPort: ["redis", "port"],
   redisPassword: ["redis", "password"],
   redisTimeout: ["redis", "timeout"],

@@ -5,9 +5,10 @@ use crate::{
     config::Flags,
     core::names::PluginName,
     metrics::Metrics,
-    pipeline::view::RoomsSeen,
+    pipeline::view::{PresenceSeen, RoomsSeen},
     plugin::loader::Loader,
-    ports::{Alone, Plugin},
+    ports::{Alone, Plugin, Views},
+    presence::Presence,
     rooms::Rooms,
     store::memory::MemoryStore,
 };
@@ -20,10 +21,15 @@ pub(super) fn check(file: &Path, flags: &Flags) -> Result<ExitCode> {
         Ok(loaded) => loaded.config,
         Err(code) => return Ok(code),
     };
-    let nobody = Arc::new(Rooms::new(0, Arc::new(Alone)));
+    let rooms = Rooms::new(0, Arc::new(Alone));
+    let presence = Presence::new(config.presence, Arc::new(Alone));
+    let nobody = Views {
+        rooms: Arc::new(RoomsSeen(Arc::new(rooms))),
+        presence: Arc::new(PresenceSeen(Arc::new(presence))),
+    };
     let loader = Loader::new(
         config.plugins,
-        Arc::new(RoomsSeen(nobody)),
+        nobody,
         Arc::new(MemoryStore::default()),
         Arc::new(Metrics::default()),
     )?;

@@ -89,6 +89,7 @@ impl Lease {
                 () = tokio::time::sleep(ROOM), if whole => self.tell_whole(),
                 Ok(()) = health.changed() => {
                     if *health.borrow_and_update() == Health::Listening {
+                        *self.cluster.since.lock() = Instant::now();
                         // What was said in the meantime was missed, here and there.
                         self.say(Said::Ask { of: None });
                         self.telling.wanted = true;
@@ -98,6 +99,8 @@ impl Lease {
                     self.say(self.own.alive());
                     self.count();
                     let now = Instant::now();
+                    self.end_orphans(now);
+                    self.pipeline.executor.presence.look_at_all();
                     let was_awake = now < std::mem::replace(&mut last_beat, now) + AWAKE;
                     let hears = *health.borrow() == Health::Listening && self.cluster.hears_itself(now, AWAKE);
                     if !hears || !was_awake {
@@ -110,6 +113,22 @@ impl Lease {
                     }
                 }
             }
+        }
+    }
+
+    /// Ends the lingering of those whose hosts have ended; one host tells plugins of it.
+    fn end_orphans(&self, now: Instant) {
+        let (gone, tells) = {
+            let mut others = self.others.lock();
+            let own = self.cluster.node.lock();
+            (others.take_orphans(now), others.is_first(&own))
+        };
+        for gone in gone.into_iter().filter(|_| tells) {
+            let pipeline = self.pipeline.clone();
+            let telling = async move { pipeline.tell_gone(gone).await };
+            self.pipeline
+                .tasks
+                .spawn_on(telling, &self.pipeline.runtime);
         }
     }
 
@@ -165,7 +184,7 @@ impl Lease {
             }
             self.telling.wanted = false;
             self.telling.last = Some(now);
-            self.telling.parts = self.own.whole().into();
+            self.telling.parts = self.own.whole(&self.pipeline.executor.presence).into();
         }
         while self.cluster.publisher.has_room()
             && let Some(part) = self.telling.parts.pop_front()
@@ -200,6 +219,12 @@ impl Lease {
     fn leave(mut self, done: oneshot::Sender<()>) {
         while let Ok(moved) = self.moved.try_recv() {
             self.tell(moved);
+        }
+        if self.telling.wanted || !self.telling.parts.is_empty() {
+            // Who still waits for it would not know who lingers.
+            for part in self.own.whole(&self.pipeline.executor.presence) {
+                self.say(part);
+            }
         }
         self.say(Said::Bye);
         done.send(()).ok();

@@ -6,6 +6,7 @@ use crate::{
         names::{ConnectionId, Namespace, RoomName, UserId},
     },
     ports::Moved,
+    presence::Known,
 };
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeSet, sync::Arc};
@@ -34,6 +35,9 @@ pub(super) enum Said {
         part: usize,
         parts: usize,
         connections: Vec<Member>,
+        /// Those of whom more is known than where they are connected.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        users: Vec<(String, Known)>,
     },
     /// That another host was taken for dead, and what it had has been dealt with, as of so many of its
     /// changes.
@@ -86,6 +90,20 @@ pub(super) struct Member {
     /// Those of the rooms in which it types.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub(super) typing: BTreeSet<String>,
+    /// Whether it has ended, and its user lingers.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(super) ended: bool,
+    /// Since when it is idle.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) idle_ms: Option<u64>,
+    /// What is known of its user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) known: Option<Known>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde wants it so
+fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 impl Member {
@@ -127,8 +145,20 @@ pub(super) enum Change {
         room: String,
         typing: bool,
     },
+    Idle {
+        connection: String,
+        since_ms: Option<u64>,
+    },
+    Ended {
+        connection: String,
+    },
     Closed {
         connection: String,
+    },
+    /// What is known of a user.
+    Known {
+        user: String,
+        known: Known,
     },
 }
 
@@ -147,6 +177,9 @@ impl From<Moved> for Change {
                 claims: identity.claims.clone(),
                 rooms: BTreeSet::new(),
                 typing: BTreeSet::new(),
+                ended: false,
+                idle_ms: None,
+                known: None,
             }),
             Moved::Joined { connection, room } => Self::Joined {
                 connection: connection.to_string(),
@@ -165,8 +198,32 @@ impl From<Moved> for Change {
                 room: room.as_str().to_owned(),
                 typing,
             },
+            Moved::Idle {
+                connection,
+                since_ms,
+            } => Self::Idle {
+                connection: connection.to_string(),
+                since_ms,
+            },
+            Moved::Ended { connection } => Self::Ended {
+                connection: connection.to_string(),
+            },
             Moved::Closed { connection } => Self::Closed {
                 connection: connection.to_string(),
+            },
+            Moved::Chose { user, choice } => Self::Known {
+                user: user.as_str().to_owned(),
+                known: Known {
+                    choice,
+                    ..Known::default()
+                },
+            },
+            Moved::Announced { user, status } => Self::Known {
+                user: user.as_str().to_owned(),
+                known: Known {
+                    announced: status,
+                    ..Known::default()
+                },
             },
         }
     }

@@ -9,6 +9,7 @@
 //! | [`inbox`] | the way in |
 //! | [`letters`] | what hosts tell each other about their connections |
 //! | [`own`], [`others`] | what this one tells, and what others have told |
+//! | [`names`] | which hosts there are, and which of them tells of a user |
 //! | [`leases`] | that this one lives, and who else does |
 //! | [`burial`] | who is taken for dead, by whom |
 //! | [`status`] | all that, for operators |
@@ -30,6 +31,7 @@ mod inbox;
 mod leases;
 mod letters;
 mod msgpack;
+mod names;
 mod others;
 mod own;
 mod publisher;
@@ -42,14 +44,15 @@ use self::{
     inbox::Inbox,
     leases::{Lease, Telling, Wanted, fresh_node},
     letters::{Letter, Said},
-    others::Others,
+    names::Names,
+    others::{Everyone, Others},
     own::Own,
     publisher::Publisher,
     wire::{Change, Channels},
 };
 use crate::{
     core::{
-        names::{Namespace, RoomName},
+        names::{Namespace, RoomName, UserId},
         recipient::Who,
     },
     link::{
@@ -80,6 +83,10 @@ pub struct Cluster {
     uid: String,
     /// Its name among hosts, until it is taken for dead.
     node: Mutex<String>,
+    /// The others.
+    names: Arc<Names>,
+    /// When it began to listen, the last time.
+    since: Mutex<Instant>,
     /// The channel for hosts' letters.
     letters: String,
     channels: Vec<Channels>,
@@ -138,6 +145,8 @@ impl Cluster {
         Ok(Arc::new(Self {
             uid: fresh_node(),
             node: Mutex::new(fresh_node()),
+            names: Arc::default(),
+            since: Mutex::new(Instant::now()),
             letters: letters_channel(redis),
             channels: namespaces
                 .iter()
@@ -164,7 +173,11 @@ impl Cluster {
         let Some(prepared) = self.prepared.lock().take() else {
             return;
         };
-        let others = Arc::new(Mutex::new(Others::new(pipeline.executor.rooms.clone())));
+        let everyone = Everyone {
+            rooms: pipeline.executor.rooms.clone(),
+            presence: pipeline.executor.presence.clone(),
+        };
+        let others = Arc::new(Mutex::new(Others::new(everyone, self.names.clone())));
         let graveyard = Graveyard::new(
             self.clone(),
             pipeline.clone(),
@@ -272,6 +285,19 @@ impl Journal for Cluster {
     fn note(&self, moved: Moved) {
         // Only when the runtime ends is nobody there.
         self.moved.send(moved).ok();
+    }
+
+    fn speaks_for(&self, user: &UserId) -> bool {
+        // What is told while others are out of reach they would not hear, and tell again.
+        if self.trouble().is_some() {
+            return false;
+        }
+        let (own, since) = (self.node.lock().clone(), *self.since.lock());
+        self.names.speaks_for(&own, user, since, Instant::now())
+    }
+
+    fn is_alone(&self) -> bool {
+        self.trouble().is_some() || self.names.is_empty()
     }
 }
 

@@ -1,14 +1,18 @@
 //! What other nodes have told of their connections. A node whose changes were missed is asked for all
 //! of them; one that is not heard of for a while is taken for dead, by who may judge.
 
-use super::letters::{Change, Letter, Member, Said};
+use super::{
+    letters::{Change, Letter, Member, Said},
+    names::Names,
+};
 use crate::{
-    core::names::{ConnectionId, Namespace, RoomName},
-    pipeline::relayed::Gone,
+    core::names::{ConnectionId, Namespace, RoomName, UserId},
+    pipeline::{now_ms, relayed::Gone},
+    presence::{Known, Presence},
     rooms::Rooms,
 };
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -38,20 +42,86 @@ struct Node {
     connections: BTreeMap<ConnectionId, Namespace>,
 }
 
+/// What this host and others know of all connections.
+#[derive(Clone)]
+pub(super) struct Everyone {
+    pub(super) rooms: Arc<Rooms>,
+    pub(super) presence: Arc<Presence>,
+}
+
+impl Everyone {
+    /// Takes note of a connection of another node.
+    fn open(&self, member: &Member) -> Option<(ConnectionId, Namespace)> {
+        let (connection, namespace, identity) = member.parts()?;
+        if let Some(known) = member.known {
+            self.presence.merge(&identity.user, known);
+        }
+        self.rooms.add_far(&namespace, connection, &identity);
+        self.presence
+            .open(&identity.user, connection, member.idle_ms);
+        Some((connection, namespace))
+    }
+
+    fn turn_idle(&self, connection: ConnectionId, since_ms: Option<u64>) {
+        if let Some((identity, _)) = self.rooms.whose(connection) {
+            self.presence
+                .turn_idle(&identity.user, connection, since_ms);
+        }
+    }
+
+    /// Takes note that a connection of another node is no more; returns what has gone with it.
+    fn close(&self, connection: ConnectionId, namespace: Namespace) -> Option<Gone> {
+        let (identity, ended) = self.rooms.whose(connection)?;
+        let exits = self.rooms.remove(&namespace, connection);
+        let left = exits
+            .iter()
+            .map(|exit| (namespace.clone(), exit.room.clone()));
+        self.presence
+            .close(&identity.user, connection, left, now_ms());
+        Some(Gone {
+            connection,
+            namespace,
+            identity,
+            exits,
+            ended,
+        })
+    }
+
+    fn merge(&self, user: &str, known: Known) {
+        if let Ok(user) = UserId::new(user) {
+            self.presence.merge(&user, known);
+        }
+    }
+}
+
 /// See the module's page.
 pub(super) struct Others {
-    rooms: Arc<Rooms>,
+    everyone: Everyone,
+    names: Arc<Names>,
     nodes: HashMap<String, Node>,
     /// When, and as of how many of its changes.
     buried: HashMap<String, (Instant, u64)>,
+    /// Connections of nodes that have ended in order, whose users linger until then.
+    orphans: VecDeque<(Instant, ConnectionId, Namespace)>,
 }
 
 impl Others {
-    pub(super) fn new(rooms: Arc<Rooms>) -> Self {
+    pub(super) fn new(everyone: Everyone, names: Arc<Names>) -> Self {
         Self {
-            rooms,
+            everyone,
+            names,
             nodes: HashMap::new(),
             buried: HashMap::new(),
+            orphans: VecDeque::new(),
+        }
+    }
+
+    /// Has it known which nodes there are, when that has changed.
+    fn tell_names(&self) {
+        let all = self.nodes.iter();
+        let names = all.map(|(name, node)| (name.clone(), node.known.is_some()));
+        if self.names.set(names.collect()) {
+            self.everyone.presence.look_at_all();
         }
     }
 
@@ -63,7 +133,7 @@ impl Others {
             return None;
         }
         if matches!(said, Said::Bye) {
-            self.forget(&name);
+            self.adopt(&name, now);
             return None;
         }
         if matches!(said, Said::Who | Said::Here(_)) {
@@ -86,6 +156,7 @@ impl Others {
             connections: BTreeMap::new(),
         });
         node.heard = now;
+        let everyone = &self.everyone;
         let missed = match said {
             Said::Alive { changes } => node.known != Some(changes),
             Said::Changed { first, changes } => {
@@ -93,7 +164,7 @@ impl Others {
                 if node.known == Some(first) {
                     node.known = Some(next);
                     for change in changes {
-                        node.apply(change, &self.rooms);
+                        node.apply(change, everyone);
                     }
                     false
                 } else {
@@ -105,18 +176,23 @@ impl Others {
                 part,
                 parts,
                 connections,
+                users,
             } => {
-                node.take_part(changes, part, parts, connections, &self.rooms);
+                for (user, known) in users {
+                    everyone.merge(&user, known);
+                }
+                node.take_part(changes, part, parts, connections, everyone);
                 false
             }
             Said::Ask { .. } | Said::Buried { .. } | Said::Bye | Said::Who | Said::Here(_) => false,
         };
         let may_ask = node.asked.is_none_or(|asked| now >= asked + ASK_AGAIN);
-        if missed && may_ask {
+        let asks = missed && may_ask;
+        if asks {
             node.asked = Some(now);
-            return Some(Said::Ask { of: Some(name) });
         }
-        None
+        self.tell_names();
+        asks.then_some(Said::Ask { of: Some(name) })
     }
 
     /// Returns the nodes that have been silent for too long.
@@ -156,24 +232,42 @@ impl Others {
         self.nodes.keys().all(|name| own < name.as_str())
     }
 
-    /// Forgets a node, whatever it had.
+    /// Forgets a node, whatever it had; returns what has gone with it.
     fn forget(&mut self, name: &str) -> Vec<Gone> {
         let Some(node) = self.nodes.remove(name) else {
             return Vec::new();
         };
-        let lost = node
-            .connections
-            .into_iter()
-            .filter_map(|(connection, namespace)| {
-                let identity = self.rooms.identity(&namespace, connection)?;
-                Some(Gone {
-                    connection,
-                    identity,
-                    exits: self.rooms.remove(&namespace, connection),
-                    namespace,
-                })
-            });
-        lost.collect()
+        let all = node.connections.into_iter();
+        let gone =
+            all.filter_map(|(connection, namespace)| self.everyone.close(connection, namespace));
+        let gone = gone.collect();
+        self.tell_names();
+        gone
+    }
+
+    /// Keeps the connections of a node that ends, for who comes back in time.
+    fn adopt(&mut self, name: &str, now: Instant) {
+        let Some(node) = self.nodes.remove(name) else {
+            return;
+        };
+        let until = now + self.everyone.presence.grace();
+        for (connection, namespace) in node.connections {
+            self.orphans.push_back((until, connection, namespace));
+        }
+        self.tell_names();
+    }
+
+    /// Forgets those of nodes that have ended who did not come back in time; returns what has gone with
+    /// them.
+    pub(super) fn take_orphans(&mut self, now: Instant) -> Vec<Gone> {
+        let mut gone = Vec::new();
+        while let Some((until, ..)) = self.orphans.front()
+            && *until <= now
+            && let Some((_, connection, namespace)) = self.orphans.pop_front()
+        {
+            gone.extend(self.everyone.close(connection, namespace));
+        }
+        gone
     }
 
     /// Returns how many nodes there are, and how many connections they have.
@@ -184,14 +278,10 @@ impl Others {
 }
 
 impl Node {
-    fn apply(&mut self, change: Change, rooms: &Rooms) {
+    fn apply(&mut self, change: Change, everyone: &Everyone) {
+        let rooms = &everyone.rooms;
         match change {
-            Change::Opened(member) => {
-                if let Some((connection, namespace, identity)) = member.parts() {
-                    rooms.add_far(&namespace, connection, &identity);
-                    self.connections.insert(connection, namespace);
-                }
-            }
+            Change::Opened(member) => self.connections.extend(everyone.open(&member)),
             Change::Joined { connection, room } => {
                 if let Some((connection, namespace)) = self.own(&connection)
                     && let Some(room) = RoomName::foreign(&room)
@@ -221,9 +311,23 @@ impl Node {
                 if let Some(connection) = ConnectionId::parse(&connection)
                     && let Some(namespace) = self.connections.remove(&connection)
                 {
-                    rooms.remove(&namespace, connection);
+                    everyone.close(connection, namespace);
                 }
             }
+            Change::Idle {
+                connection,
+                since_ms,
+            } => {
+                if let Some((connection, _)) = self.own(&connection) {
+                    everyone.turn_idle(connection, since_ms);
+                }
+            }
+            Change::Ended { connection } => {
+                if let Some((connection, namespace)) = self.own(&connection) {
+                    rooms.end(namespace, connection);
+                }
+            }
+            Change::Known { user, known } => everyone.merge(&user, known),
         }
     }
 
@@ -239,7 +343,7 @@ impl Node {
         part: usize,
         parts: usize,
         connections: Vec<Member>,
-        rooms: &Rooms,
+        everyone: &Everyone,
     ) {
         // Somebody else may have asked.
         if self.known == Some(changes) || part >= parts {
@@ -261,19 +365,20 @@ impl Node {
         }
         let all: Vec<Member> = collected.parts.drain(..).flatten().flatten().collect();
         self.parts = None;
-        self.replace(&all, rooms);
+        self.replace(&all, everyone);
         self.known = Some(changes);
     }
 
     /// Makes it true that the node has these connections, and no others.
-    fn replace(&mut self, all: &[Member], rooms: &Rooms) {
+    fn replace(&mut self, all: &[Member], everyone: &Everyone) {
+        let rooms = &everyone.rooms;
         let mut gone: BTreeSet<ConnectionId> = self.connections.keys().copied().collect();
         for member in all {
-            let Some((connection, namespace, identity)) = member.parts() else {
+            let Some((connection, namespace)) = everyone.open(member) else {
                 continue;
             };
             gone.remove(&connection);
-            rooms.add_far(&namespace, connection, &identity);
+            everyone.turn_idle(connection, member.idle_ms);
             let wanted: BTreeSet<RoomName> = member.rooms().collect();
             for room in rooms.of_connection(connection) {
                 if !wanted.contains(&room) {
@@ -285,152 +390,18 @@ impl Node {
                 let typing = member.typing.contains(room.as_str());
                 rooms.set_typing(&namespace, connection, room, typing);
             }
+            if member.ended {
+                rooms.end(&namespace, connection);
+            }
             self.connections.insert(connection, namespace);
         }
         for connection in gone {
             if let Some(namespace) = self.connections.remove(&connection) {
-                rooms.remove(&namespace, connection);
+                everyone.close(connection, namespace);
             }
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{super::own::Own, *};
-    use crate::ports::Alone;
-    use proptest::{collection::vec, prelude::*};
-
-    const IDS: usize = 4;
-
-    fn name(number: usize) -> String {
-        format!("01890000-0000-7000-8000-00000000000{number}")
-    }
-
-    fn rooms() -> Arc<Rooms> {
-        Arc::new(Rooms::new(2, Arc::new(Alone)))
-    }
-
-    fn change() -> impl Strategy<Value = Change> {
-        let room = (0..3_u8).prop_map(|room| format!("room:{room}"));
-        (0..IDS, 0..6_u8, room).prop_map(|(number, kind, room)| {
-            let connection = name(number);
-            match kind {
-                0 => Change::Opened(Member {
-                    connection,
-                    namespace: "/".to_owned(),
-                    user: format!("user-{}", number / 2),
-                    role: "student".to_owned(),
-                    claims: "{}".to_owned(),
-                    rooms: BTreeSet::new(),
-                    typing: BTreeSet::new(),
-                }),
-                1 => Change::Joined { connection, room },
-                2 => Change::Left { connection, room },
-                3 | 4 => Change::Typing {
-                    connection,
-                    room,
-                    typing: kind == 3,
-                },
-                _ => Change::Closed { connection },
-            }
-        })
-    }
-
-    fn said(said: Said) -> Letter {
-        Letter {
-            node: "far".to_owned(),
-            said,
-        }
-    }
-
-    type Seen = (Vec<RoomName>, Vec<bool>);
-
-    /// What is known of the far node's connections.
-    fn seen(rooms: &Rooms) -> Vec<Option<Seen>> {
-        let all = (0..IDS).map(|number| {
-            let id = ConnectionId::parse(&name(number)).unwrap();
-            let known = rooms.identity(&Namespace::root(), id)?;
-            let types = (0..3).map(|room| {
-                let room = RoomName::new(&format!("room:{room}")).unwrap();
-                let typing = rooms.typing(&Namespace::root(), &room);
-                typing.contains(&known.user)
-            });
-            Some((rooms.of_connection(id), types.collect()))
-        });
-        all.collect()
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
-
-        /// Whatever is lost on the way, as soon as messages come through both know the same.
-        #[test]
-        fn all_is_known_again_after_any_loss(
-            steps in vec((vec(change(), 0..4), any::<bool>()), 1..40),
-        ) {
-            let (mut own, mut others) = (Own::default(), Others::new(rooms()));
-            let truth = rooms();
-            let mut mirror = Others::new(truth.clone());
-            let mut now = Instant::now();
-            mirror.take(said(own.whole().remove(0)), now);
-            for (changes, is_lost) in steps {
-                now += Duration::from_millis(100);
-                let letter = said(own.change(changes));
-                mirror.take(letter.clone(), now);
-                if !is_lost && let Some(Said::Ask { .. }) = others.take(letter, now) {
-                    for part in own.whole() {
-                        others.take(said(part), now);
-                    }
-                    prop_assert_eq!(seen(&others.rooms), seen(&truth));
-                }
-            }
-            now += ASK_AGAIN;
-            if let Some(Said::Ask { .. }) = others.take(said(own.alive()), now) {
-                for part in own.whole() {
-                    others.take(said(part), now);
-                }
-            }
-            prop_assert_eq!(seen(&others.rooms), seen(&truth));
-            prop_assert_eq!(others.take(said(own.alive()), now + ASK_AGAIN), None);
-        }
-    }
-
-    #[test]
-    fn who_is_silent_is_buried_once_and_told_so() {
-        let (mut own, mut others) = (Own::default(), Others::new(rooms()));
-        let start = Instant::now();
-        let opened = Change::Opened(Member {
-            connection: name(1),
-            namespace: "/".to_owned(),
-            user: "ann".to_owned(),
-            role: String::new(),
-            claims: "{}".to_owned(),
-            rooms: ["room:a".to_owned()].into(),
-            typing: BTreeSet::new(),
-        });
-        own.change(vec![opened]);
-        others.take(said(own.whole().remove(0)), start);
-        assert_eq!(others.count(), (1, 1));
-        assert!(others.silent(start + LEASE / 2).is_empty());
-        others.excuse(start + LEASE / 2);
-        assert!(others.silent(start + LEASE).is_empty());
-        let late = start + LEASE * 2;
-        assert_eq!(others.silent(late), ["far"]);
-        assert_eq!(others.known("far"), 1);
-        let lost = others.bury("far", 1, late);
-        assert_eq!(lost.len(), 1);
-        assert_eq!(lost[0].exits[0].room.as_str(), "room:a");
-        assert!(lost[0].exits[0].last);
-        assert!(others.bury("far", 1, late).is_empty());
-        let told = others.take(said(own.alive()), late);
-        assert_eq!(
-            told,
-            Some(Said::Buried {
-                node: "far".to_owned(),
-                changes: 1,
-            })
-        );
-        assert_eq!(others.count(), (0, 0));
-    }
-}
+mod tests;

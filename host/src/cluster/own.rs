@@ -1,6 +1,7 @@
 //! What this node tells others of its connections: changes by number, and all of them for who asks.
 
 use super::letters::{Change, Member, Said};
+use crate::{core::names::UserId, presence::Presence};
 use std::collections::BTreeMap;
 
 /// Connections in one part of a whole.
@@ -39,18 +40,20 @@ impl Own {
                     *known = Member {
                         rooms,
                         typing,
+                        idle_ms: known.idle_ms,
+                        ended: known.ended,
                         ..member.clone()
                     };
                 });
                 rooms.or_insert_with(|| member.clone());
             }
             Change::Joined { connection, room } => {
-                if let Some(member) = self.members.get_mut(connection) {
+                if let Some(member) = self.live(connection) {
                     member.rooms.insert(room.clone());
                 }
             }
             Change::Left { connection, room } => {
-                if let Some(member) = self.members.get_mut(connection) {
+                if let Some(member) = self.live(connection) {
                     member.rooms.remove(room);
                     member.typing.remove(room);
                 }
@@ -60,18 +63,40 @@ impl Own {
                 room,
                 typing,
             } => {
-                if let Some(member) = self.members.get_mut(connection) {
+                if let Some(member) = self.live(connection) {
                     match *typing && member.rooms.contains(room) {
                         true => member.typing.insert(room.clone()),
                         false => member.typing.remove(room),
                     };
                 }
             }
+            Change::Idle {
+                connection,
+                since_ms,
+            } => {
+                if let Some(member) = self.members.get_mut(connection) {
+                    member.idle_ms = *since_ms;
+                }
+            }
+            Change::Ended { connection } => {
+                if let Some(member) = self.members.get_mut(connection) {
+                    member.ended = true;
+                    member.typing.clear();
+                }
+            }
             Change::Closed { connection } => {
                 self.members.remove(connection);
                 self.opened.remove(connection);
             }
+            // That is kept where it is merged.
+            Change::Known { .. } => {}
         }
+    }
+
+    /// Returns a connection that has not ended.
+    fn live(&mut self, connection: &str) -> Option<&mut Member> {
+        let member = self.members.get_mut(connection)?;
+        (!member.ended).then_some(member)
     }
 
     /// Tells whether who has heard of so many changes knows a connection.
@@ -87,23 +112,41 @@ impl Own {
         }
     }
 
-    /// Returns all connections, in parts.
-    pub(super) fn whole(&self) -> Vec<Said> {
+    /// Returns all connections, in parts, with what is known of their users.
+    pub(super) fn whole(&self, presence: &Presence) -> Vec<Said> {
         let members: Vec<&Member> = self.members.values().collect();
         let mut chunks: Vec<&[&Member]> = members.chunks(PART).collect();
         if chunks.is_empty() {
             chunks.push(&[]);
         }
         let parts = chunks.len();
-        let whole = chunks
-            .into_iter()
-            .enumerate()
-            .map(|(part, chunk)| Said::Whole {
+        let whole = chunks.into_iter().enumerate().map(|(part, chunk)| {
+            let chose = match part {
+                0 => presence.who_chose(),
+                _ => Vec::new(),
+            };
+            let users = chose.into_iter();
+            Said::Whole {
                 changes: self.changes,
                 part,
                 parts,
-                connections: chunk.iter().map(|member| (*member).clone()).collect(),
-            });
+                connections: chunk
+                    .iter()
+                    .map(|member| with_known(member, presence))
+                    .collect(),
+                users: users
+                    .map(|(user, known)| (user.as_str().to_owned(), known))
+                    .collect(),
+            }
+        });
         whole.collect()
+    }
+}
+
+fn with_known(member: &Member, presence: &Presence) -> Member {
+    let user = UserId::new(&member.user).ok();
+    Member {
+        known: user.map(|user| presence.known(&user)),
+        ..member.clone()
     }
 }

@@ -1,6 +1,9 @@
 //! What happened, and to whom.
 
-use super::names::{ConnectionId, EventName, Namespace, RoomName, UserId};
+use super::{
+    names::{ConnectionId, EventName, Namespace, RoomName, UserId},
+    presence::{Seen, Status},
+};
 use bytes::Bytes;
 use serde_json::{Map, Value};
 use std::sync::Arc;
@@ -92,6 +95,17 @@ pub enum Notice {
         /// Whether the user types now.
         typing: bool,
     },
+    /// What a user is seen as has changed. It is no connection's event.
+    Presence {
+        /// Who.
+        user: UserId,
+        /// What the user is seen as now.
+        seen: Seen,
+        /// What plugins were told before.
+        before: Status,
+        /// The rooms that the user is in; when the last connection has ended, was in.
+        rooms: Arc<[(Namespace, RoomName)]>,
+    },
     /// A client acknowledged an emission, or did not.
     Acknowledged {
         /// What the plugin called the emission.
@@ -124,18 +138,20 @@ impl Notice {
             Self::Joined { .. } => "joined",
             Self::Left { .. } => "left",
             Self::Typing { .. } => "typing",
+            Self::Presence { .. } => "presence",
             Self::Acknowledged { .. } => "acknowledged",
             Self::Timer { .. } => TIMER_NOTICE,
         }
     }
 
     /// The names that a plugin can subscribe to.
-    pub const NAMES: [&'static str; 7] = [
+    pub const NAMES: [&'static str; 8] = [
         "connected",
         "disconnected",
         "joined",
         "left",
         "typing",
+        "presence",
         "acknowledged",
         TIMER_NOTICE,
     ];

@@ -1,7 +1,10 @@
 //! What a plugin wants done. Everything here is as the plugin wrote it and has not been checked;
 //! the pipeline does that before it executes any of it.
 
-use super::names::RoomName;
+use super::{
+    names::{RoomName, UserId},
+    presence::Status,
+};
 use bytes::Bytes;
 
 /// Whom an instruction is about.
@@ -71,6 +74,14 @@ pub enum Instruction {
         room: RoomName,
         /// Whether it types.
         typing: bool,
+    },
+    /// A user wants to be seen as something. No plugin writes this into its reply: it asks for it by the
+    /// capability `presence`.
+    Choose {
+        /// Who.
+        user: UserId,
+        /// As what.
+        status: Status,
     },
     /// Ends connections.
     Disconnect {

@@ -8,6 +8,7 @@
 //! | [`instruction`] | what a plugin wants done |
 //! | [`code`] | the error codes that a client can see |
 //! | [`payload`] | checks of the JSON that crosses the edge: arguments and binary placeholders |
+//! | [`presence`] | what a user is seen as |
 //! | [`rate`] | token buckets |
 //! | [`recipient`] | whom something is about |
 //! | [`secret`] | texts that must not be shown |
@@ -21,6 +22,7 @@ pub mod instruction;
 pub mod manifest;
 pub mod names;
 pub mod payload;
+pub mod presence;
 pub mod rate;
 pub mod recipient;
 pub mod secret;

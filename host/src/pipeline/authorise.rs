@@ -44,6 +44,9 @@ impl Pipeline {
         self.executor
             .rooms
             .add(&connection.namespace, connection.id, &identity);
+        self.executor
+            .presence
+            .open_here(&identity.user, connection.id, Instant::now());
         self.send_session(connection, &identity);
         if identity.expires_at.is_some() {
             self.tasks.spawn_on(

@@ -12,6 +12,7 @@ use crate::{
         instruction::{Answer, Attachment, Emission, Instruction, Reply, Target},
         names::{ConnectionId, EventName, RoomName, UserId},
         payload,
+        presence::Status,
         recipient::Who,
     },
     ports::{Frame, PluginInfo},
@@ -49,6 +50,8 @@ pub enum Step {
     Leave(Who, RoomName),
     /// The event's own connection types in a room, or stops.
     Type(ConnectionId, RoomName, bool),
+    /// A user wants to be seen as something.
+    Choose(UserId, Status),
     /// Ends connections.
     Disconnect {
         /// Which.
@@ -150,6 +153,7 @@ impl Checker<'_> {
                 let own = own.ok_or("this event is nobody's, and nobody can type")?;
                 Step::Type(own, room, typing)
             }
+            Instruction::Choose { user, status } => Step::Choose(user, status),
             Instruction::Disconnect {
                 who,
                 reason,

@@ -1,7 +1,7 @@
 //! Instructions, executed in the order listed once they have been checked and committed: on this
 //! node, and by the relay on the others.
 
-use super::check::Step;
+use super::{check::Step, now_ms};
 use crate::{
     connections::{Connection, Connections},
     core::{
@@ -11,6 +11,7 @@ use crate::{
     },
     metrics::{Metrics, count},
     ports::{Asking, CloseReason, Frame, Relay, Relayed, SendError},
+    presence::Presence,
     rooms::{Change, Rooms},
     typing::Typing,
 };
@@ -34,6 +35,8 @@ pub struct Executor {
     pub relay: Arc<dyn Relay>,
     /// When who types stops.
     pub typing: Arc<Typing>,
+    /// What users are seen as.
+    pub presence: Arc<Presence>,
     /// How long clients have to acknowledge an emission.
     pub ack_timeout: Duration,
 }
@@ -123,6 +126,7 @@ impl Executor {
                 Step::Type(id, room, typing) => {
                     self.set_typing(namespace, id, room, typing, &mut effects);
                 }
+                Step::Choose(user, status) => self.presence.choose(&user, status, now_ms()),
                 Step::Disconnect {
                     who,
                     reason,
@@ -151,6 +155,9 @@ impl Executor {
         };
         if typing && !self.rooms.has_connection(id, &room) {
             return;
+        }
+        if !typing {
+            connection.activity.excuse();
         }
         self.typing.set(id, &room, typing, Instant::now());
         if self.rooms.set_typing(namespace, id, &room, typing) {

@@ -13,6 +13,7 @@
 //! | [`answer`] | the sender hears of it, exactly once |
 //! | [`timers`] | timers that are due |
 //! | [`typing`] | who stops typing without saying so |
+//! | [`presence`] | what users are seen as |
 
 pub mod answer;
 pub mod authorise;
@@ -21,6 +22,7 @@ pub mod check;
 pub mod config;
 pub mod execute;
 pub mod outgoing;
+pub mod presence;
 pub mod relayed;
 pub mod route;
 pub mod timers;
@@ -39,9 +41,10 @@ use crate::{
     core::{
         code::{Code, Failure},
         event::{Event, Identity, Notice, Peer, Trigger, fresh_id},
-        names::{EventName, Namespace, PluginName, RoomName},
+        names::{EventName, Namespace, PluginName},
     },
     ports::{Acknowledge, Authenticator, CloseReason},
+    presence::Lingering,
     rooms::Exit,
     transactions::Transactions,
     turns::Turns,
@@ -341,6 +344,7 @@ impl Pipeline {
             )));
             return;
         }
+        let is_passive = self.executor.presence.is_passive(message.name.as_str());
         let event = Arc::new(Event {
             id: fresh_id(),
             at_ms: message.at_ms,
@@ -359,6 +363,10 @@ impl Pipeline {
         });
         let (outcome, effects) = self.handle(&event, None).await;
         owed.answer(outcome);
+        if !is_passive && connection.activity.handled() {
+            let presence = &self.executor.presence;
+            presence.touch(connection.id, Instant::now());
+        }
         let own = self.deliver(effects, Some(connection), 1);
         if !own.is_empty() {
             self.handle_notices(connection, own, 1).await;
@@ -426,18 +434,28 @@ impl Pipeline {
     }
 
     async fn handle_end(self: &Arc<Self>, connection: &Arc<Connection>, reason: Arc<str>) {
-        let exits = self
-            .executor
-            .rooms
-            .remove(&connection.namespace, connection.id);
+        let (id, namespace) = (connection.id, &connection.namespace);
+        let Executor {
+            rooms, presence, ..
+        } = &self.executor;
+        let exits = rooms.end(namespace, id);
         self.connections.remove(connection, Instant::now());
         self.executor.metrics.connections.dec();
-        // Otherwise another host has taken this one for dead, and told plugins already.
-        if !connection.is_swept() {
-            self.handle_notices(connection, end_notices(exits, reason), 0)
-                .await;
+        if connection.identity().is_none() {
+            return;
         }
-        self.executor.rooms.close(connection.id);
+        if connection.is_swept() {
+            // Another host has taken this one for dead, and told plugins already.
+            self.drop_lingering(&Lingering {
+                connection: id,
+                namespace: namespace.clone(),
+            });
+            return;
+        }
+        self.handle_notices(connection, end_notices(exits, Some(reason)), 0)
+            .await;
+        rooms.tell_end(id);
+        presence.end_here(namespace, id, Instant::now());
     }
 
     /// Puts what was caused into the mailboxes of its connections; returns what concerns `own`.
@@ -512,33 +530,31 @@ fn too_many(why: &str, retry_after_ms: u64) -> Failure {
     Failure::new(Code::RateLimited, why).with_details(json!({ "retryAfterMs": retry_after_ms }))
 }
 
-/// Returns what plugins are told of a connection that has ended.
+/// Returns what plugins are told of a connection that has ended, for a reason; with none, of what it
+/// has left since.
 fn end_notices(
     exits: Vec<Exit>,
-    reason: Arc<str>,
+    reason: Option<Arc<str>>,
 ) -> impl Iterator<Item = (Notice, Vec<bytes::Bytes>)> {
-    let rooms: Arc<[RoomName]> = exits.iter().map(|exit| exit.room.clone()).collect();
-    exits
-        .into_iter()
-        .flat_map(
-            |Exit {
-                 room,
-                 last,
-                 stopped,
-             }| {
-                let stops = stopped.then(|| Notice::Typing {
-                    room: room.clone(),
-                    typing: false,
-                });
-                stops.into_iter().chain([Notice::Left {
-                    room,
-                    last,
-                    disconnected: true,
-                }])
-            },
-        )
-        .chain([Notice::Disconnected { reason, rooms }])
-        .map(|notice| (notice, Vec::new()))
+    let ended = reason.map(|reason| Notice::Disconnected {
+        reason,
+        rooms: exits.iter().map(|exit| exit.room.clone()).collect(),
+    });
+    let leaving = exits.into_iter().flat_map(|exit| {
+        let Exit { room, last, .. } = exit;
+        let stops = exit.stopped.then(|| Notice::Typing {
+            room: room.clone(),
+            typing: false,
+        });
+        let left = (!exit.lingers).then_some(Notice::Left {
+            room,
+            last,
+            disconnected: true,
+        });
+        stops.into_iter().chain(left)
+    });
+    let all = leaving.chain(ended);
+    all.map(|notice| (notice, Vec::new()))
 }
 
 fn in_namespace(event: &Arc<Event>, namespace: &Namespace) -> Arc<Event> {

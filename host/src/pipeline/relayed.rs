@@ -28,8 +28,10 @@ pub struct Gone {
     pub namespace: Namespace,
     /// Whose.
     pub identity: Arc<Identity>,
-    /// The rooms that it was in.
+    /// The rooms that it was in, or lingered in.
     pub exits: Vec<Exit>,
+    /// Whether plugins have been told already that it has ended.
+    pub ended: bool,
 }
 
 /// A client's answer that is on its way: the JSON array of its arguments and their attachments.
@@ -129,14 +131,24 @@ impl Pipeline {
             connection: gone.connection,
             identity: gone.identity,
         };
-        let notices = end_notices(gone.exits, NODE_LOST.into());
+        let reason = (!gone.ended).then(|| NODE_LOST.into());
+        let notices = end_notices(gone.exits, reason);
         self.handle_notices_of(peer, &gone.namespace, None, notices, 0)
             .await;
     }
 
     /// Ends all connections of this node, since others have taken it for dead. Of the end of those that
-    /// they knew they have told already.
-    pub fn end_all(&self, is_known: impl Fn(ConnectionId) -> bool) {
+    /// they knew they have told already, as well as of those whose users lingered.
+    pub fn end_all(self: &Arc<Self>, is_known: impl Fn(ConnectionId) -> bool) {
+        for lingering in self.executor.presence.take_all() {
+            if is_known(lingering.connection) {
+                self.drop_lingering(&lingering);
+            } else {
+                let pipeline = self.clone();
+                let end = async move { pipeline.end_one(lingering).await };
+                self.tasks.spawn_on(end, &self.runtime);
+            }
+        }
         for connection in self.connections.all() {
             if is_known(connection.id) {
                 connection.mark_swept();

@@ -80,7 +80,9 @@ impl RouteTable {
             .filter(|plugin| {
                 let info = plugin.info();
                 let concerned = match notice {
-                    Notice::Connected | Notice::Disconnected { .. } => true,
+                    Notice::Connected | Notice::Disconnected { .. } | Notice::Presence { .. } => {
+                        true
+                    }
                     Notice::Joined { room, .. }
                     | Notice::Left { room, .. }
                     | Notice::Typing { room, .. } => info.may_use_prefix(room.prefix()),
@@ -88,8 +90,10 @@ impl RouteTable {
                     // Handed to the plugin whose timer it is, past this table.
                     Notice::Timer { .. } => false,
                 };
+                // A user is in all namespaces.
+                let is_elsewhere = info.namespace != *namespace;
                 concerned
-                    && info.namespace == *namespace
+                    && (!is_elsewhere || matches!(notice, Notice::Presence { .. }))
                     && info
                         .manifest
                         .subscriptions

@@ -1,8 +1,13 @@
-//! Who is in which room, as plugins ask for it: on all nodes.
+//! Who is in which room and who is there at all, as plugins ask for it: on all nodes.
 
+use super::now_ms;
 use crate::{
-    core::names::{ConnectionId, Namespace, RoomName, UserId},
-    ports::{Member, RoomsView},
+    core::{
+        names::{ConnectionId, Namespace, RoomName, UserId},
+        presence::Seen,
+    },
+    ports::{Member, PresenceView, RoomsView},
+    presence::Presence,
     rooms::Rooms,
 };
 use std::{collections::BTreeSet, sync::Arc};
@@ -83,5 +88,14 @@ impl RoomsView for RoomsSeen {
 
     fn connections_of_user(&self, namespace: &Namespace, user: &UserId) -> Vec<ConnectionId> {
         self.0.of_user(namespace, user)
+    }
+}
+
+/// Answers plugins' questions about what users are seen as.
+pub struct PresenceSeen(pub Arc<Presence>);
+
+impl PresenceView for PresenceSeen {
+    fn seen(&self, user: &UserId) -> Seen {
+        self.0.seen(user, now_ms())
     }
 }

@@ -6,6 +6,7 @@ use crate::{
         event::Event,
         instruction::Instruction,
         names::{ConnectionId, RoomName, UserId},
+        presence::{Seen, Status},
     },
     metrics,
     ports::Fault,
@@ -152,18 +153,58 @@ fn user(id: &str) -> Faulty<UserId> {
 }
 
 impl GuestState {
-    fn set_typing(&mut self, room: &str, typing: bool) -> Faulty<()> {
-        let room = self.room(room)?;
+    /// Takes something that the event does to soft state.
+    fn soft(&mut self, instruction: Instruction) -> Faulty<()> {
         if self.soft.len() >= SOFT {
-            let why = format!("more than {SOFT} calls of typing in one event");
+            let why = format!("more than {SOFT} changes of typing and presence in one event");
             return Err(fault("TOO_MANY", why));
         }
+        self.soft.push(instruction);
+        Ok(())
+    }
+
+    fn set_typing(&mut self, room: &str, typing: bool) -> Faulty<()> {
+        let room = self.room(room)?;
         let peer = self.call.as_ref().and_then(|call| call.event.peer.as_ref());
         if peer.is_none() {
             return Err(invalid("this event is nobody's, and nobody can type"));
         }
-        self.soft.push(Instruction::Type { room, typing });
-        Ok(())
+        self.soft(Instruction::Type { room, typing })
+    }
+
+    fn seen(&self, users: impl IntoIterator<Item = UserId>) -> String {
+        let seen = users.into_iter().map(|user| {
+            let Seen { status, at_ms } = self.about.views.presence.seen(&user);
+            json!({ "user": user, "status": status, "seen": at_ms })
+        });
+        json!(seen.collect::<Vec<_>>()).to_string()
+    }
+}
+
+impl wit::presence::Host for GuestState {
+    fn get(&mut self, users: Vec<String>) -> Faulty<String> {
+        if users.len() > PAGE as usize {
+            let why = format!("{} users at once, of at most {PAGE}", users.len());
+            return Err(fault("TOO_MANY", why));
+        }
+        let users: Vec<_> = users.iter().map(|id| user(id)).collect::<Faulty<_>>()?;
+        Ok(self.seen(users))
+    }
+
+    fn of_room(&mut self, room: String, after: Option<String>, limit: u32) -> Faulty<String> {
+        let (room, limit) = (self.room(&room)?, page(limit)?);
+        let (rooms, namespace) = (&self.about.views.rooms, &self.about.info.namespace);
+        let users = rooms.users(namespace, &room, after.as_deref(), limit);
+        Ok(self.seen(users))
+    }
+
+    fn choose(&mut self, id: String, status: String) -> Faulty<()> {
+        let user = user(&id)?;
+        let status = Status::parse(&status).ok_or_else(|| {
+            let all = Status::ALL.map(Status::as_str).join(", ");
+            invalid(format!("status: expected one of {all}, got `{status}`"))
+        })?;
+        self.soft(Instruction::Choose { user, status })
     }
 }
 
@@ -179,7 +220,7 @@ impl wit::typing::Host for GuestState {
     fn users(&mut self, room: String) -> Faulty<Vec<String>> {
         let room = self.room(&room)?;
         let namespace = &self.about.info.namespace;
-        let users = self.about.rooms.typing(namespace, &room).into_iter();
+        let users = self.about.views.rooms.typing(namespace, &room).into_iter();
         Ok(users
             .take(PAGE as usize)
             .map(|user| user.as_str().to_owned())
@@ -197,6 +238,7 @@ impl wit::rooms::Host for GuestState {
             .transpose()?;
         let members: Vec<_> = self
             .about
+            .views
             .rooms
             .members(&self.about.info.namespace, &room, after, limit)
             .into_iter()
@@ -215,6 +257,7 @@ impl wit::rooms::Host for GuestState {
         let room = self.room(&room)?;
         let count = self
             .about
+            .views
             .rooms
             .count_users(&self.about.info.namespace, &room);
         Ok(u32::try_from(count).unwrap_or(u32::MAX))
@@ -222,10 +265,12 @@ impl wit::rooms::Host for GuestState {
 
     fn users(&mut self, room: String, after: Option<String>, limit: u32) -> Faulty<Vec<String>> {
         let (room, limit) = (self.room(&room)?, page(limit)?);
-        let users =
-            self.about
-                .rooms
-                .users(&self.about.info.namespace, &room, after.as_deref(), limit);
+        let users = self.about.views.rooms.users(
+            &self.about.info.namespace,
+            &room,
+            after.as_deref(),
+            limit,
+        );
         Ok(users.into_iter().map(String::from).collect())
     }
 
@@ -233,6 +278,7 @@ impl wit::rooms::Host for GuestState {
         let room = self.room(&room)?;
         Ok(ConnectionId::parse(&connection).is_some_and(|id| {
             self.about
+                .views
                 .rooms
                 .has_connection(&self.about.info.namespace, &room, id)
         }))
@@ -242,6 +288,7 @@ impl wit::rooms::Host for GuestState {
         let (room, user) = (self.room(&room)?, user(&id)?);
         Ok(self
             .about
+            .views
             .rooms
             .has_user(&self.about.info.namespace, &room, &user))
     }
@@ -252,6 +299,7 @@ impl wit::rooms::Host for GuestState {
         };
         Ok(self.visible(
             self.about
+                .views
                 .rooms
                 .of_connection(&self.about.info.namespace, id),
         ))
@@ -259,13 +307,19 @@ impl wit::rooms::Host for GuestState {
 
     fn of_user(&mut self, id: String) -> Faulty<Vec<String>> {
         let user = user(&id)?;
-        Ok(self.visible(self.about.rooms.of_user(&self.about.info.namespace, &user)))
+        Ok(self.visible(
+            self.about
+                .views
+                .rooms
+                .of_user(&self.about.info.namespace, &user),
+        ))
     }
 
     fn connections_of_user(&mut self, id: String) -> Faulty<Vec<String>> {
         let user = user(&id)?;
         Ok(self
             .about
+            .views
             .rooms
             .connections_of_user(&self.about.info.namespace, &user)
             .iter()

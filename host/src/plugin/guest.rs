@@ -8,7 +8,7 @@ use crate::{
         instruction::{Answer, Attachment, Emission, Instruction, Reply, Target},
     },
     metrics::Metrics,
-    ports::{PluginInfo, RoomsView, StateAccess, Verdict},
+    ports::{PluginInfo, StateAccess, Verdict, Views},
 };
 use bindings::types as wit;
 use bytes::Bytes;
@@ -27,7 +27,7 @@ const RANDOM_BYTES: u64 = 64 << 10;
 pub(super) struct About {
     pub(super) info: PluginInfo,
     pub(super) settings: String,
-    pub(super) rooms: Arc<dyn RoomsView>,
+    pub(super) views: Views,
     pub(super) metrics: Arc<Metrics>,
     pub(super) bounds: InstanceBounds,
 }
@@ -255,6 +255,21 @@ fn notice_data(notice: &Notice, plugin: &PluginInfo) -> Value {
             json!({ "room": room, "last": last, "reason": reason })
         }
         Notice::Typing { room, typing } => json!({ "room": room, "typing": typing }),
+        Notice::Presence {
+            user,
+            seen,
+            before,
+            rooms,
+        } => {
+            let own = rooms.iter().filter(|(namespace, room)| {
+                *namespace == plugin.namespace && plugin.may_use_prefix(room.prefix())
+            });
+            let rooms: Vec<_> = own.map(|(_, room)| room).collect();
+            json!({
+                "user": user, "status": seen.status, "before": before, "seen": seen.at_ms,
+                "rooms": rooms,
+            })
+        }
         Notice::Acknowledged { token, outcome, .. } => match outcome {
             Ok(args) => {
                 // Checked when it came in; what is not JSON would be the text itself.

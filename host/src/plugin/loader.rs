@@ -16,7 +16,7 @@ use crate::{
         names::PluginName,
     },
     metrics::Metrics,
-    ports::{PluginInfo, RoomsView, StateBounds, StateVersions},
+    ports::{PluginInfo, StateBounds, StateVersions, Views},
 };
 use sha2::{Digest, Sha256};
 use std::{collections::BTreeSet, io::Read, path::Path, sync::Arc, time::Duration};
@@ -161,7 +161,7 @@ pub struct Loader {
     long: Arc<LongCalls>,
     cache: CodeCache,
     config: PluginsConfig,
-    rooms: Arc<dyn RoomsView>,
+    views: Views,
     versions: Arc<dyn StateVersions>,
     metrics: Arc<Metrics>,
     budget: Budget,
@@ -174,7 +174,7 @@ impl Loader {
     /// When the engine or the compiler's threads cannot be started.
     pub fn new(
         config: PluginsConfig,
-        rooms: Arc<dyn RoomsView>,
+        views: Views,
         versions: Arc<dyn StateVersions>,
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<Self> {
@@ -185,7 +185,7 @@ impl Loader {
             cache: CodeCache::open(config.cache_dir.clone()),
             budget: Budget::of(&config),
             config,
-            rooms,
+            views,
             versions,
             metrics,
         })
@@ -279,7 +279,7 @@ impl Loader {
         About {
             info,
             settings,
-            rooms: self.rooms.clone(),
+            views: self.views.clone(),
             metrics: self.metrics.clone(),
             bounds: InstanceBounds {
                 memory_bytes: self.config.memory_bytes(),
@@ -359,6 +359,9 @@ impl Loader {
         }
         if grants("timers") {
             wit::timers::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
+        }
+        if grants("presence") {
+            wit::presence::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
         }
         if grants("typing") {
             wit::typing::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;

@@ -40,7 +40,7 @@ use self::{
 };
 use crate::{
     metrics::Metrics,
-    ports::{RoomsView, StateVersions},
+    ports::{StateVersions, Views},
 };
 use anyhow::{Result, bail};
 use serde_json::Value;
@@ -61,7 +61,7 @@ impl Runtime {
     pub async fn start(
         config: PluginsConfig,
         configs: PluginConfigs,
-        rooms: Arc<dyn RoomsView>,
+        views: Views,
         versions: Arc<dyn StateVersions>,
         metrics: Arc<Metrics>,
         publish: Publish,
@@ -74,7 +74,7 @@ impl Runtime {
             );
         }
         let registry = Registry::new(&config, publish);
-        let loader = Loader::new(config, rooms, versions, metrics.clone())?;
+        let loader = Loader::new(config, views, versions, metrics.clone())?;
         let folder = Arc::new(Folder::new(path, loader, registry, configs, metrics));
         // Before the first look, so that nothing falls between the two.
         let notifications = folder.notifications()?;

@@ -47,6 +47,7 @@ fn first_and_last_are_by_user() {
     let exit = Exit {
         room: room.clone(),
         last: true,
+        lingers: false,
         stopped: false,
     };
     assert_eq!(rooms.remove(&namespace, two), [exit]);
@@ -117,6 +118,7 @@ fn a_join_that_races_with_the_end_leaves_nothing() {
             let (rooms, namespace, room) = (rooms.clone(), namespace.clone(), room.clone());
             std::thread::spawn(move || rooms.join(&namespace, id, &room))
         };
+        rooms.end(&namespace, id);
         rooms.remove(&namespace, id);
         joiner.join().unwrap();
         assert!(rooms.members_here(&namespace, &room).is_empty());
@@ -130,6 +132,12 @@ struct Noted(Mutex<Vec<Moved>>);
 impl Journal for Noted {
     fn note(&self, moved: Moved) {
         self.0.lock().push(moved);
+    }
+    fn speaks_for(&self, _: &UserId) -> bool {
+        true
+    }
+    fn is_alone(&self) -> bool {
+        true
     }
 }
 
@@ -146,6 +154,9 @@ fn what_becomes_of_this_nodes_connections_is_noted_and_of_others_is_not() {
     rooms.leave(&namespace, connection, &room);
     rooms.add_far(&namespace, far, &ann);
     rooms.join(&namespace, far, &room);
+    rooms.join(&namespace, connection, &room);
+    rooms.end(&namespace, connection);
+    rooms.tell_end(connection);
     rooms.remove(&namespace, far);
     rooms.remove(&namespace, connection);
     rooms.close(connection);
@@ -158,17 +169,23 @@ fn what_becomes_of_this_nodes_connections_is_noted_and_of_others_is_not() {
         opened,
         Moved::Joined {
             connection,
-            room: own.clone(),
+            room: own,
         },
         Moved::Joined {
             connection,
             room: room.clone(),
         },
-        Moved::Left { connection, room },
         Moved::Left {
             connection,
-            room: own,
+            room: room.clone(),
         },
+        Moved::Joined {
+            connection,
+            room: room.clone(),
+        },
+        // Another one of the user is there still; in the other room the user lingers.
+        Moved::Left { connection, room },
+        Moved::Ended { connection },
         Moved::Closed { connection },
     ];
     assert_eq!(*noted.0.lock(), expected);
@@ -219,4 +236,56 @@ fn a_user_types_as_long_as_one_of_the_connections_does() {
     assert!(rooms.typing(&namespace, &room).is_empty());
     assert!(!set(ids[0], false), "it had stopped already");
     assert!(set(ids[0], true) && set(ids[0], false));
+}
+
+#[test]
+fn who_comes_back_in_time_has_never_left() {
+    let (rooms, namespace, room, ann) = setting();
+    let [one, two, three] = [(); 3].map(|()| ConnectionId::fresh());
+    let exit = |last, lingers| Exit {
+        room: room.clone(),
+        last,
+        lingers,
+        stopped: false,
+    };
+    let enter = |id| {
+        rooms.add(&namespace, id, &ann);
+        rooms.join(&namespace, id, &room)
+    };
+    assert_eq!(enter(one), Change::Joined { first: true });
+    assert_eq!(rooms.end(&namespace, one), [exit(false, true)]);
+    assert!(
+        rooms.end(&namespace, one).is_empty(),
+        "it has ended already"
+    );
+    assert_eq!(rooms.join(&namespace, one, &room), Change::Gone);
+    assert_eq!(rooms.leave(&namespace, one, &room), Change::Gone);
+    assert!(rooms.members_here(&namespace, &room).is_empty());
+    assert!(rooms.has_user(&namespace, &room, &ann.user));
+    assert_eq!(enter(two), Change::Joined { first: false });
+    assert_eq!(rooms.remove(&namespace, one), [exit(false, false)]);
+    // While another one is there, nobody lingers.
+    assert_eq!(enter(three), Change::Joined { first: false });
+    assert_eq!(rooms.end(&namespace, three), [exit(false, false)]);
+    assert!(rooms.remove(&namespace, three).is_empty());
+    assert_eq!(rooms.end(&namespace, two), [exit(false, true)]);
+    assert_eq!(rooms.remove(&namespace, two), [exit(true, false)]);
+    assert!(rooms.is_empty() && rooms.connections.is_empty());
+}
+
+#[test]
+fn who_leaves_on_purpose_does_not_linger() {
+    let (rooms, namespace, room, ann) = setting();
+    let [one, two] = [(); 2].map(|()| ConnectionId::fresh());
+    for id in [one, two] {
+        rooms.add(&namespace, id, &ann);
+        rooms.join(&namespace, id, &room);
+        if id == one {
+            rooms.end(&namespace, one);
+        }
+    }
+    let left = rooms.leave(&namespace, two, &room);
+    assert!(matches!(left, Change::Left { last: true, .. }));
+    assert!(!rooms.has_user(&namespace, &room, &ann.user));
+    assert!(rooms.remove(&namespace, one).is_empty(), "left already");
 }

@@ -24,7 +24,32 @@ fn typing_changed(connection: &str, room: &str, typing: bool) -> Caused {
 }
 
 impl TestHost {
+    /// Has an event handled, and what follows from it.
     pub(super) fn run(
+        &mut self,
+        connection: Option<&str>,
+        trigger: wit::Trigger,
+        attachments: Vec<Vec<u8>>,
+        depth: u8,
+    ) -> Reply {
+        let message = match &trigger {
+            wit::Trigger::Message(message) => connection.map(|id| (id, message.name.clone())),
+            _ => None,
+        };
+        self.is_passive = false;
+        let reply = self.run_one(connection, trigger, attachments, depth);
+        if let Some((connection, event)) = message
+            && !self.is_passive
+        {
+            self.world.borrow_mut().touch(connection, &event);
+        }
+        if depth == 0 {
+            self.tell_presence();
+        }
+        reply
+    }
+
+    fn run_one(
         &mut self,
         connection: Option<&str>,
         trigger: wit::Trigger,
@@ -82,7 +107,13 @@ impl TestHost {
                 "message": "this connection is in as many rooms as it may be; leave one first",
             }));
         }
-        let typing = std::mem::take(&mut self.world.borrow_mut().staged.typing);
+        let (typing, choices) = {
+            let staged = &mut self.world.borrow_mut().staged;
+            (
+                std::mem::take(&mut staged.typing),
+                std::mem::take(&mut staged.choices),
+            )
+        };
         let committed = self.world.borrow_mut().commit();
         if let Err(why) = committed {
             return refused(&why);
@@ -91,6 +122,8 @@ impl TestHost {
         for instruction in reply.instructions {
             caused.extend(self.execute(instruction, &attachments));
         }
+        self.world.borrow_mut().choose(choices);
+        let stops = typing.iter().any(|(_, starts)| !starts);
         for (room, starts) in typing {
             let Some(connection) = connection else { break };
             let mut world = self.world.borrow_mut();
@@ -107,6 +140,7 @@ impl TestHost {
         {
             self.notice(&connection, name, &data, depth + 1);
         }
+        self.is_passive = stops;
         let answer = reply.ack.map_or_else(
             || vec![json!({ "ok": true })],
             |answer| args_of(&answer.args),
@@ -230,16 +264,23 @@ impl TestHost {
         let Some(gone) = self.world.borrow_mut().connections.remove(connection) else {
             return;
         };
+        let mut lingers = BTreeSet::new();
         for room in &gone.rooms {
-            let last = !self.is_user_in(&gone.user, room);
             let typing = self.world.borrow().typing_in(room);
             if gone.typing.contains_key(room) && !typing.contains(&gone.user) {
                 let Caused { name, data, .. } = typing_changed(connection, room, false);
                 self.notice(connection, name, &data, 0);
             }
-            let data = json!({ "room": room, "last": last, "reason": "disconnected" });
-            self.notice(connection, "left", &data, 0);
+            if self.is_user_in(&gone.user, room) {
+                let data = json!({ "room": room, "last": false, "reason": "disconnected" });
+                self.notice(connection, "left", &data, 0);
+            } else {
+                lingers.insert(room.clone());
+            }
         }
+        let mut world = self.world.borrow_mut();
+        world.linger(connection, &gone.user, lingers, gone.active_ms);
+        drop(world);
         let data = json!({ "reason": reason, "rooms": gone.rooms });
         self.notice(connection, "disconnected", &data, 0);
     }
@@ -321,14 +362,24 @@ impl TestHost {
                 }
                 connected.user.clone()
             };
-            let world = self.world.borrow();
+            let mut world = self.world.borrow_mut();
             if types != world.typing_in(&membership.room) {
                 caused.push(typing_changed(&connection, &membership.room, false));
             }
-            let alone = !world.connections.iter().any(|(id, other)| {
+            let joined = world
+                .connections
+                .get(&connection)
+                .is_some_and(|connected| connected.rooms.contains(&membership.room));
+            let others = world.connections.iter().any(|(id, other)| {
                 *id != connection && other.user == user && other.rooms.contains(&membership.room)
             });
-            let (name, data) = notice(alone);
+            if !joined && !others {
+                world.presence.leave(&user, &membership.room);
+            }
+            let mut lingering = world.presence.lingering();
+            let lingers =
+                lingering.any(|(of, rooms)| *of == user && rooms.contains(&membership.room));
+            let (name, data) = notice(!others && !lingers);
             caused.push(Caused {
                 connection,
                 name,

@@ -5,6 +5,7 @@
 
 mod check;
 mod deliver;
+pub(crate) mod presence;
 mod reply;
 pub(crate) mod state;
 pub(crate) mod world;
@@ -64,6 +65,8 @@ pub struct TestHost {
     connected: u64,
     /// Whether senders wait for an acknowledgement.
     waiting: bool,
+    /// Whether the event that was handled last leaves its connection as idle as it was.
+    is_passive: bool,
 }
 
 /// What a connection heard.
@@ -162,6 +165,7 @@ impl TestHost {
             events: 0,
             connected: 0,
             waiting: true,
+            is_passive: false,
         }
     }
 
@@ -172,8 +176,9 @@ impl TestHost {
         self
     }
 
-    /// Moves the clock on. Timers that are due by then fire, each at its time, and who has not said for
-    /// 5 seconds that they type stops.
+    /// Moves the clock on. Timers that are due by then fire, each at its time; who has not said for 5
+    /// seconds that they type stops; who has not come back for 5 seconds has left and is offline; and who
+    /// has done nothing for 5 minutes is away.
     ///
     /// # Panics
     /// When the handler of a timer fails, or timers schedule others without end.
@@ -182,13 +187,27 @@ impl TestHost {
         let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let end = self.world.borrow().now_ms.saturating_add(millis);
         for _ in 0..FIRINGS {
-            let timer = self.world.borrow().next_timer(end);
-            let by_then = timer.as_ref().map_or(end, |(_, timer)| timer.due_ms);
-            let silence = self.world.borrow().next_silence(by_then);
-            match (silence, timer) {
-                (Some((until, connection, room)), _) => self.fall_silent(until, &connection, &room),
-                (None, Some((place, timer))) => self.fire(place, &timer),
-                (None, None) => {
+            let (timer, gone, idle, silence) = {
+                let world = self.world.borrow();
+                let timer = world.next_timer(end);
+                let by = timer.as_ref().map_or(end, |(_, timer)| timer.due_ms);
+                let gone = world.next_gone(by);
+                let by = gone.as_ref().map_or(by, |(until, _)| *until);
+                let idle = world.next_idle(by);
+                let silence = world.next_silence(idle.unwrap_or(by));
+                (timer, gone, idle, silence)
+            };
+            match (silence, idle, gone, timer) {
+                (Some((until, connection, room)), ..) => {
+                    self.fall_silent(until, &connection, &room);
+                }
+                (_, Some(idle), ..) => {
+                    self.world.borrow_mut().now_ms = idle;
+                    self.tell_presence();
+                }
+                (_, _, Some((until, connection)), _) => self.go(until, &connection),
+                (_, _, _, Some((place, timer))) => self.fire(place, &timer),
+                (None, None, None, None) => {
                     self.world.borrow_mut().now_ms = end;
                     return;
                 }
@@ -211,11 +230,13 @@ impl TestHost {
         };
         self.identities.insert(id.clone(), identity);
         self.inboxes.insert(id.clone(), Vec::new());
+        self.world.borrow_mut().come(&user.id);
         let connected = Connected {
             user: user.id,
             role: user.role,
             rooms: BTreeSet::new(),
             typing: BTreeMap::new(),
+            active_ms: self.world.borrow().now_ms,
         };
         self.world
             .borrow_mut()
@@ -225,7 +246,8 @@ impl TestHost {
         Client { id }
     }
 
-    /// Ends a connection, as when it is lost.
+    /// Ends a connection, as when it is lost. Its user lingers in the rooms where it was the last, and is
+    /// seen as before, until 5 seconds later ([`Self::advance`]).
     pub fn disconnect(&mut self, client: &Client) {
         self.end(&client.id, "transport close");
     }

@@ -1,7 +1,10 @@
 //! The capabilities in native code: memory, with the semantics that the host has.
 
-use super::state::{History, Timer, Timers};
-use crate::{bindings::switchboard::plugin::log::Level, error::Fault};
+use super::{
+    presence::Presence,
+    state::{History, Timer, Timers},
+};
+use crate::{bindings::switchboard::plugin::log::Level, error::Fault, presence::Status};
 use serde_json::{Value, json};
 use std::{
     cell::RefCell,
@@ -16,7 +19,7 @@ const NAME_BYTES: usize = 512;
 const VALUE_BYTES: usize = 65_536;
 const READS: usize = 1_000;
 const WRITES: usize = 1_000;
-const TYPING: usize = 100;
+pub(super) const SOFT: usize = 100;
 const WRITTEN_BYTES: usize = 4 << 20;
 
 #[derive(Debug, Clone)]
@@ -40,6 +43,8 @@ pub(super) struct Connected {
     pub(super) rooms: BTreeSet<String>,
     /// Where it types, and until when unless it is said again.
     pub(super) typing: BTreeMap<String, u64>,
+    /// When its client did something last.
+    pub(super) active_ms: u64,
 }
 
 /// What one event has read and staged.
@@ -52,11 +57,20 @@ pub(super) struct Staged {
     pub(super) timers: BTreeMap<(String, String), Option<Timer>>,
     /// Rooms in which the event's connection begins to type, or stops.
     pub(super) typing: Vec<(String, bool)>,
+    /// What users are to be seen as.
+    pub(super) choices: Vec<(String, Status)>,
     /// Entries so far.
     pub(super) appended: u64,
     reads: usize,
     written: usize,
     bytes: usize,
+}
+
+impl Staged {
+    /// Returns how many changes of soft state there are.
+    pub(super) fn soft(&self) -> usize {
+        self.typing.len() + self.choices.len()
+    }
 }
 
 /// Everything that outlives an event.
@@ -67,6 +81,7 @@ pub(super) struct World {
     pub(super) prefixes: Vec<&'static str>,
     pub(super) capabilities: Vec<&'static str>,
     pub(super) connections: BTreeMap<String, Connected>,
+    pub(super) presence: Presence,
     pub(super) attachments: Vec<Vec<u8>>,
     /// Whether the event is some connection's.
     pub(super) has_peer: bool,
@@ -179,7 +194,7 @@ impl World {
         self.own_room(room)
     }
 
-    fn own_room(&self, room: &str) -> Faulty<()> {
+    pub(super) fn own_room(&self, room: &str) -> Faulty<()> {
         let prefix = room.split_once(':').map(|(prefix, _)| prefix);
         match prefix {
             Some(prefix) if self.prefixes.contains(&prefix) => Ok(()),
@@ -192,11 +207,14 @@ impl World {
         }
     }
 
-    fn users_in(&self, room: &str) -> BTreeSet<String> {
-        self.connections
-            .values()
-            .filter(|connected| connected.rooms.contains(room))
-            .map(|connected| connected.user.clone())
+    /// Returns the users in a room, those who linger among them.
+    pub(super) fn users_in(&self, room: &str) -> BTreeSet<String> {
+        let connected = self.connections.values();
+        let connected = connected.map(|connected| (&connected.user, &connected.rooms));
+        let users = connected.chain(self.presence.lingering());
+        users
+            .filter(|(_, rooms)| rooms.contains(room))
+            .map(|(user, _)| user.clone())
             .collect()
     }
 
@@ -365,9 +383,9 @@ pub(crate) fn typing_set(room: &str, typing: bool) -> Faulty<()> {
     ask_or_fault(|world| {
         world.needs("typing")?;
         world.own_room(room)?;
-        if world.staged.typing.len() >= TYPING {
+        if world.staged.soft() >= SOFT {
             return Err(Fault::TooMany(format!(
-                "more than {TYPING} calls of typing in one event"
+                "more than {SOFT} changes of typing and presence in one event"
             )));
         }
         if !world.has_peer {

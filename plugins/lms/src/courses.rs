@@ -2,11 +2,11 @@
 
 use crate::{
     catalogue::{self, Enrolment, Kind},
-    confirm,
+    confirm, presence,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use switchboard_plugin::{Ack, Cx, Error, Id, Joined, Result};
+use switchboard_plugin::{Ack, Cx, Error, Id, Joined, Result, Status};
 
 /// Returns the room of a course.
 pub(crate) fn course_room(id: &Id) -> String {
@@ -27,7 +27,9 @@ pub(crate) fn quiz_room(id: &Id, user: &Id) -> String {
 pub(crate) fn join(cx: &mut Cx, id: Id) -> Result<Ack> {
     must_enter(cx, &id)?;
     let room = course_room(&id);
-    let mut online: BTreeSet<String> = cx.rooms().users(&room)?.into_iter().collect();
+    let seen = cx.presence().of_room(&room)?.into_iter();
+    let seen = seen.filter(|seen| seen.status != Status::Offline);
+    let mut online: BTreeSet<String> = seen.map(|seen| seen.user).collect();
     online.insert(cx.user()?.to_string());
     cx.join(room);
     let joined = json!({ "courseId": id, "onlineUsers": online });
@@ -67,8 +69,9 @@ pub(crate) fn check_again(cx: &mut Cx, joined: Joined) -> Result<()> {
         && !may_enter(cx, &course)?
     {
         cx.leave(joined.room);
+        return Ok(());
     }
-    Ok(())
+    presence::joined(cx, &joined)
 }
 
 fn content_room(cx: &Cx, kind: Kind, id: &Id) -> Result<String> {
@@ -129,7 +132,7 @@ mod tests {
             Ok(Ack::ok())
         };
         let plugin = Plugin::new("lms")
-            .needs(["rooms", "kv"])
+            .needs(["rooms", "kv", "presence"])
             .rooms(["course", "thread", "quiz", "conversation", "role"])
             .on_joined(check_again)
             .on("late", late)

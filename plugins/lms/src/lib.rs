@@ -9,12 +9,14 @@
 //! | `catalogue` | what the backend told of courses: content, staff, enrolments; the only state |
 //! | `relays` | what the backend sends and clients hear in another form, or in several places |
 //! | `typing` | who types where |
+//! | `presence` | what users are seen as |
 //! | `passed_on` | what the backend sends and clients hear by the same name |
 
 mod catalogue;
 mod conversations;
 mod courses;
 mod passed_on;
+mod presence;
 mod relays;
 mod typing;
 
@@ -27,7 +29,7 @@ use switchboard_plugin::{Ack, Cx, Plugin, Result, export};
 pub fn plugin() -> Plugin {
     Plugin::new("lms")
         .version(env!("CARGO_PKG_VERSION"))
-        .needs(["rooms", "kv", "typing"])
+        .needs(["rooms", "kv", "typing", "presence"])
         .rooms(["course", "conversation", "thread", "lesson", "quiz", "role"])
         .on_connected(join_role)
         .on_joined(courses::check_again)
@@ -44,6 +46,9 @@ pub fn plugin() -> Plugin {
         .on("start-typing", typing::start)
         .on("stop-typing", typing::stop)
         .on_typing(typing::changed)
+        .on("set-presence", presence::set)
+        .on("get-presence", presence::get)
+        .on_presence(presence::changed)
         .on_server_event("course-content", catalogue::course_content)
         .on_server_event("course-staff", catalogue::course_staff)
         .on_server_event("enrollment-updated", catalogue::enrollment_updated)

@@ -2,6 +2,7 @@
 
 use lms::plugin;
 use serde_json::{Value, json};
+use std::time::Duration;
 use switchboard_plugin::{Client, TestHost, User};
 
 /// Returns a host that has been told of the course `c1` with one of everything.
@@ -52,6 +53,7 @@ fn a_course_confirms_with_who_is_there_each_user_once() {
         let heard = host.take(client, "joined-course");
         assert_eq!(heard, json!({ "courseId": "c1", "onlineUsers": online }));
     }
+    assert_eq!(host.take(&bea, "user-presence")["userId"], "ann");
     host.expect_silence(&bea);
     let ack = host.send(&phone, "leave-course", "c1").expect_ok();
     assert_eq!(ack, json!({ "ok": true, "courseId": "c1" }));
@@ -261,4 +263,59 @@ fn who_types_is_heard_by_the_others_in_rooms_that_one_has_joined() {
         host.send(&ann, "start-typing", room)
             .expect_error("INVALID_PAYLOAD");
     }
+}
+
+#[test]
+fn what_one_is_seen_as_is_heard_in_courses_and_conversations() {
+    let mut host = host();
+    let (ann, bea) = (host.connect(enrolled("ann")), host.connect(enrolled("bea")));
+    host.send(&ann, "join-course", "c1").expect_ok();
+    host.clear();
+    host.send(&bea, "join-course", "c1").expect_ok();
+    let now = "2023-11-15T12:00:00.000Z";
+    let seen = |status| json!({ "userId": "bea", "status": status, "lastSeenAt": now });
+    assert_eq!(host.take(&ann, "user-presence"), seen("online"));
+    for status in ["busy", "away", "offline", "online"] {
+        host.clear();
+        host.send(&bea, "set-presence", status).expect_ok();
+        assert_eq!(host.take(&ann, "user-presence"), seen(status));
+        host.expect_silence(&bea);
+    }
+    let wrong = host.send(&bea, "set-presence", "invisible");
+    wrong.expect_error("INVALID_PAYLOAD");
+    // Who seems offline is not among those who are online, and does not come.
+    host.send(&bea, "set-presence", "offline").expect_ok();
+    host.send(&bea, "leave-course", "c1").expect_ok();
+    host.clear();
+    host.send(&bea, "join-course", "c1").expect_ok();
+    host.expect_silence(&ann);
+    let ack = host.send(&ann, "join-course", "c1").expect_ok();
+    assert_eq!(ack["onlineUsers"], json!(["ann"]));
+    host.send(&bea, "set-presence", "busy").expect_ok();
+    host.clear();
+    host.disconnect(&bea);
+    host.expect_silence(&ann);
+    host.advance(Duration::from_secs(5));
+    let gone = host.take(&ann, "user-presence");
+    assert_eq!(gone["status"], "offline");
+}
+
+#[test]
+fn presence_is_told_of_those_with_whom_one_shares_a_room() {
+    let mut host = host();
+    let (ann, bea) = (host.connect(enrolled("ann")), host.connect(enrolled("bea")));
+    host.connect(enrolled("cem"));
+    for client in [&ann, &bea] {
+        host.send(client, "join-course", "c1").expect_ok();
+    }
+    host.send(&bea, "set-presence", "busy").expect_ok();
+    let asked = json!([["cem", "bea", "ann", "nobody"]]);
+    let ack = host.send_args(&ann, "get-presence", asked).expect_ok();
+    let now = "2023-11-15T12:00:00.000Z";
+    let seen = |user, status| json!({ "userId": user, "status": status, "lastSeenAt": now });
+    let presence = json!([seen("bea", "busy"), seen("ann", "online")]);
+    assert_eq!(ack, json!({ "ok": true, "presence": presence }));
+    let many: Vec<String> = (0..101).map(|number| format!("user-{number}")).collect();
+    host.send_args(&ann, "get-presence", [many])
+        .expect_error("INVALID_PAYLOAD");
 }

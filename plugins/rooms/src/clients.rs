@@ -7,18 +7,31 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeMap;
-use switchboard_plugin::{Ack, Cx, Error, Id, Joined, Json, Left, Result, TypingChanged};
+use switchboard_plugin::{
+    Ack, Cx, Error, Id, Joined, Json, Left, PresenceChanged, Result, Seen, Status, TypingChanged,
+};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Settings {
     create_on_join: bool,
+    presence: Audience,
+}
+
+/// Who hears what a user is seen as.
+#[derive(Deserialize, PartialEq)]
+#[serde(rename_all = "lowercase")]
+enum Audience {
+    /// Who shares a room.
+    Shared,
+    Everyone,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         Self {
             create_on_join: true,
+            presence: Audience::Shared,
         }
     }
 }
@@ -101,7 +114,14 @@ pub(crate) fn joined(cx: &mut Cx, joined: Joined) -> Result<()> {
     if !joined.first {
         return Ok(());
     }
-    announce(cx, "user:joined", joined.room)
+    announce(cx, "user:joined", joined.room.clone())?;
+    // That somebody comes says already that they are online.
+    let seen = cx.presence().of([&user])?.into_iter();
+    for seen in seen.filter(|seen| seen.status != Status::Online) {
+        let status = cx.emit("user:status").to_room(&joined.room);
+        status.except_user(&user).send(&status_of(&seen))?;
+    }
+    Ok(())
 }
 
 /// A user leaves with the last of their connections.
@@ -219,6 +239,25 @@ pub(crate) fn typing_changed(cx: &mut Cx, change: TypingChanged) -> Result<()> {
         .to_room(change.room)
         .except_user(&user)
         .send(&news)
+}
+
+/// Others hear what a user is seen as.
+pub(crate) fn presence_changed(cx: &mut Cx, change: PresenceChanged) -> Result<()> {
+    let to_all = cx.settings::<Settings>()?.presence == Audience::Everyone;
+    if !to_all && change.rooms.is_empty() {
+        return Ok(());
+    }
+    let news = cx.emit("user:status");
+    let news = match to_all {
+        true => news.to_everyone(),
+        false => news.to_rooms(change.rooms),
+    };
+    let user = &change.now.user;
+    news.except_user(user).send(&status_of(&change.now))
+}
+
+fn status_of(seen: &Seen) -> serde_json::Value {
+    json!({ "userId": seen.user, "status": seen.status })
 }
 
 pub(crate) fn require_in_room(cx: &Cx, id: &Id) -> Result<()> {

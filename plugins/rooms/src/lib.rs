@@ -20,11 +20,12 @@ fn plugin() -> Plugin {
     Plugin::new("rooms")
         .version(env!("CARGO_PKG_VERSION"))
         .rooms(["room"])
-        .needs(["rooms", "kv", "history", "timers", "typing"])
+        .needs(["rooms", "kv", "history", "timers", "typing", "presence"])
         .settings_schema(json!({
             "type": "object",
             "properties": {
                 "createOnJoin": { "type": "boolean" },
+                "presence": { "enum": ["shared", "everyone"] },
                 "retentionCount": { "type": "integer", "minimum": 0 },
                 "retentionDays": { "type": "number", "exclusiveMinimum": 0 },
             },
@@ -37,6 +38,7 @@ fn plugin() -> Plugin {
         .on("document:edit", clients::edit)
         .on("typing", clients::typing)
         .on_typing(clients::typing_changed)
+        .on_presence(clients::presence_changed)
         .on_joined(clients::joined)
         .on_left(clients::left)
         .on_server_event("room-create", backend::create)

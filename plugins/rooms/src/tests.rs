@@ -1,7 +1,7 @@
 use super::plugin;
 use serde_json::{Value, json};
 use std::time::Duration;
-use switchboard_plugin::{Ack, Client, Cx, TestHost, User};
+use switchboard_plugin::{Ack, Client, Cx, Status, TestHost, User};
 
 fn host() -> TestHost {
     TestHost::new(plugin())
@@ -64,8 +64,61 @@ fn a_user_joins_with_the_first_and_leaves_with_the_last_connection() {
     host.disconnect(&phone);
     host.expect_silence(&ann);
     host.disconnect(&laptop);
-    assert_eq!(host.take(&ann, "user:left")["userId"], "ben");
     host.expect_silence(&ann);
+    host.advance(Duration::from_secs(5));
+    assert_eq!(host.take(&ann, "user:left")["userId"], "ben");
+    let gone = json!({ "userId": "ben", "status": "offline" });
+    assert_eq!(host.take(&ann, "user:status"), gone);
+    host.expect_silence(&ann);
+}
+
+#[test]
+fn who_shares_a_room_hears_what_a_user_is_seen_as() {
+    let minute = Duration::from_secs(60);
+    for (setting, everyone) in [("shared", false), ("everyone", true)] {
+        let mut host = host().with_settings(json!({ "presence": setting }));
+        let ann = joined(&mut host, "ann", "lobby");
+        let stranger = host.connect("eve");
+        host.clear();
+        let ben = joined(&mut host, "ben", "lobby");
+        let online = json!({ "userId": "ben", "status": "online" });
+        let came = host.take_all(&stranger, "user:status");
+        assert_eq!(
+            came,
+            everyone.then_some(online).into_iter().collect::<Vec<_>>()
+        );
+        host.clear();
+        for _ in 0..5 {
+            host.advance(minute);
+            for awake in [&ann, &stranger] {
+                let _ = host.send(awake, "history", json!({ "roomId": "lobby" }));
+            }
+        }
+        let away = json!({ "userId": "ben", "status": "away" });
+        assert_eq!(host.take(&ann, "user:status"), away);
+        assert_eq!(
+            host.take_all(&stranger, "user:status").len(),
+            usize::from(everyone)
+        );
+        host.expect_silence(&ben);
+    }
+}
+
+#[test]
+fn who_comes_and_is_not_online_is_seen_as_what_they_are() {
+    let choose = |cx: &mut Cx, status: Status| {
+        cx.presence().choose(cx.user()?, status)?;
+        Ok(Ack::ok())
+    };
+    let mut host = TestHost::new(plugin().on("choose", choose));
+    let ann = joined(&mut host, "ann", "lobby");
+    let ben = host.connect("ben");
+    host.send(&ben, "choose", "busy").expect_ok();
+    let lobby = json!({ "roomId": "lobby" });
+    host.send(&ben, "room:join", lobby).expect_ok();
+    assert_eq!(host.heard(&ann), ["user:joined", "user:status"]);
+    let busy = json!({ "userId": "ben", "status": "busy" });
+    assert_eq!(host.take(&ann, "user:status"), busy);
 }
 
 #[test]

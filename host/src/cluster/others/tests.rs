@@ -1,0 +1,200 @@
+use super::{super::own::Own, *};
+use crate::{core::presence::Status, ports::Alone, presence::PresenceConfig};
+use proptest::{collection::vec, prelude::*};
+
+const IDS: usize = 8;
+
+fn name(number: usize) -> String {
+    format!("01890000-0000-7000-8000-00000000000{number}")
+}
+
+fn everyone() -> Everyone {
+    let presence = Presence::new(PresenceConfig::default(), Arc::new(Alone));
+    Everyone {
+        rooms: Arc::new(Rooms::new(2, Arc::new(Alone))),
+        presence: Arc::new(presence),
+    }
+}
+
+fn others() -> Others {
+    Others::new(everyone(), Arc::default())
+}
+
+fn member(connection: String, user: String) -> Member {
+    Member {
+        connection,
+        namespace: "/".to_owned(),
+        user,
+        role: "student".to_owned(),
+        claims: "{}".to_owned(),
+        rooms: BTreeSet::new(),
+        typing: BTreeSet::new(),
+        ended: false,
+        idle_ms: None,
+        known: None,
+    }
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    let room = (0..3_u8).prop_map(|room| format!("room:{room}"));
+    (0..IDS, 0..9_u8, room).prop_map(|(number, kind, room)| {
+        let connection = name(number);
+        match kind {
+            0 => Change::Opened(member(connection, format!("user-{}", number / 2))),
+            1 => Change::Joined { connection, room },
+            2 => Change::Left { connection, room },
+            3 | 4 => Change::Typing {
+                connection,
+                room,
+                typing: kind == 3,
+            },
+            5 | 6 => Change::Idle {
+                connection,
+                since_ms: (kind == 5).then_some(7),
+            },
+            7 => Change::Ended { connection },
+            _ => Change::Closed { connection },
+        }
+    })
+}
+
+fn said(said: Said) -> Letter {
+    Letter {
+        node: "far".to_owned(),
+        said,
+    }
+}
+
+type Seen = (Vec<RoomName>, bool, Vec<(bool, bool)>, Status);
+
+/// What is known of the far node's connections.
+fn seen(everyone: &Everyone) -> Vec<Option<Seen>> {
+    let Everyone { rooms, presence } = everyone;
+    let root = Namespace::root();
+    let all = (0..IDS).map(|number| {
+        let id = ConnectionId::parse(&name(number)).unwrap();
+        let (known, ended) = rooms.whose(id)?;
+        let user = &known.user;
+        let in_rooms = (0..3).map(|room| {
+            let room = RoomName::new(&format!("room:{room}")).unwrap();
+            let types = rooms.typing(&root, &room).contains(user);
+            (types, rooms.has_user(&root, &room, user))
+        });
+        let status = presence.seen(user, 0).status;
+        Some((rooms.of_connection(id), ended, in_rooms.collect(), status))
+    });
+    all.collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever is lost on the way, as soon as messages come through both know the same.
+    #[test]
+    fn all_is_known_again_after_any_loss(
+        steps in vec((vec(change(), 0..4), any::<bool>()), 1..40),
+    ) {
+        let (mut own, mut others, mut mirror) = (Own::default(), others(), others());
+        let presence = everyone().presence;
+        let mut closed = BTreeSet::new();
+        let mut now = Instant::now();
+        mirror.take(said(own.whole(&presence).remove(0)), now);
+        for (changes, is_lost) in steps {
+            now += Duration::from_millis(100);
+            let mut changes = changes;
+            // No id comes twice.
+            changes.retain(|change| match change {
+                Change::Closed { connection } => closed.insert(connection.clone()),
+                Change::Opened(member) => !closed.contains(&member.connection),
+                _ => true,
+            });
+            let letter = said(own.change(changes));
+            mirror.take(letter.clone(), now);
+            if !is_lost && let Some(Said::Ask { .. }) = others.take(letter, now) {
+                for part in own.whole(&presence) {
+                    others.take(said(part), now);
+                }
+                prop_assert_eq!(seen(&others.everyone), seen(&mirror.everyone));
+            }
+        }
+        now += ASK_AGAIN;
+        if let Some(Said::Ask { .. }) = others.take(said(own.alive()), now) {
+            for part in own.whole(&presence) {
+                others.take(said(part), now);
+            }
+        }
+        prop_assert_eq!(seen(&others.everyone), seen(&mirror.everyone));
+        prop_assert_eq!(others.take(said(own.alive()), now + ASK_AGAIN), None);
+    }
+}
+
+#[test]
+fn who_is_silent_is_buried_once_and_told_so() {
+    let (mut own, mut others) = (Own::default(), others());
+    let presence = everyone().presence;
+    let start = Instant::now();
+    let opened = Change::Opened(Member {
+        rooms: ["room:a".to_owned()].into(),
+        ..member(name(1), "ann".to_owned())
+    });
+    own.change(vec![opened]);
+    others.take(said(own.whole(&presence).remove(0)), start);
+    assert_eq!(others.count(), (1, 1));
+    assert!(others.silent(start + LEASE / 2).is_empty());
+    others.excuse(start + LEASE / 2);
+    assert!(others.silent(start + LEASE).is_empty());
+    let late = start + LEASE * 2;
+    assert_eq!(others.silent(late), ["far"]);
+    assert_eq!(others.known("far"), 1);
+    let lost = others.bury("far", 1, late);
+    assert_eq!(lost.len(), 1);
+    assert_eq!(lost[0].exits[0].room.as_str(), "room:a");
+    assert!(lost[0].exits[0].last);
+    assert!(others.bury("far", 1, late).is_empty());
+    let told = others.take(said(own.alive()), late);
+    assert_eq!(
+        told,
+        Some(Said::Buried {
+            node: "far".to_owned(),
+            changes: 1,
+        })
+    );
+    assert_eq!(others.count(), (0, 0));
+}
+
+#[test]
+fn who_was_on_a_host_that_ended_in_order_lingers() {
+    let (mut own, mut others) = (Own::default(), others());
+    let presence = everyone().presence;
+    let start = Instant::now();
+    others.take(said(own.whole(&presence).remove(0)), start);
+    let room = "room:a".to_owned();
+    let changes = vec![
+        Change::Opened(member(name(1), "ann".to_owned())),
+        Change::Joined {
+            connection: name(1),
+            room: room.clone(),
+        },
+        Change::Ended {
+            connection: name(1),
+        },
+    ];
+    others.take(said(own.change(changes)), start);
+    others.take(said(Said::Bye), start);
+    let (ann, room) = (UserId::new("ann").unwrap(), RoomName::new(&room).unwrap());
+    let seen = |others: &Others| {
+        let Everyone { rooms, presence } = &others.everyone;
+        let is_there = rooms.has_user(&Namespace::root(), &room, &ann);
+        (is_there, presence.seen(&ann, 0).status)
+    };
+    assert!(
+        others
+            .take_orphans(start + Duration::from_secs(4))
+            .is_empty()
+    );
+    assert_eq!(seen(&others), (true, Status::Online));
+    let gone = others.take_orphans(start + Duration::from_secs(5));
+    assert_eq!(gone.len(), 1);
+    assert!(gone[0].ended && gone[0].exits[0].last);
+    assert_eq!(seen(&others), (false, Status::Offline));
+}
