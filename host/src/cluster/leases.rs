@@ -26,7 +26,7 @@ const AWAKE: Duration = Duration::from_secs(5);
 /// Changes that are told of at once.
 const CHANGES: usize = 512;
 /// How often all connections are told of, however many ask.
-const WHOLE: Duration = Duration::from_secs(1);
+const WHOLE: Duration = Duration::from_millis(250);
 /// The pause before it is looked again whether there is room for the next part.
 const ROOM: Duration = Duration::from_millis(20);
 
