@@ -132,7 +132,7 @@ scenario("who does not read is closed by the bytes that wait, and who reads is n
   await reader.must("room:join", { roomId: "big" });
   await idle.send('421["room:join",{"roomId":"big"}]');
   await idle.text("431[");
-  idle.socket.pause();
+  idle.pause();
   const changes = "x".repeat(500_000);
   const EDITS = 80;
   let heard = 0;

@@ -16,7 +16,6 @@ mod load;
 mod setting;
 
 use load::{Load, Measured, quantile};
-use serde_json::Map;
 use setting::Folder;
 use socketioxide::{
     SocketIo,
@@ -40,11 +39,7 @@ fn main() {
         let minter = TokenMinter::from_config(&config.auth).unwrap();
         // Each client is somebody else, as it is where this is for.
         let auth: Arc<[String]> = (0..CLIENTS)
-            .map(|number| {
-                let (user, hour) = (format!("user-{number}"), Duration::from_secs(3_600));
-                let token = minter.mint(&user, "student", hour, Map::new()).unwrap();
-                format!(r#"{{"token":"{token}"}}"#)
-            })
+            .map(|number| setting::auth(&minter, &format!("user-{number}")))
             .collect();
         let app = App::start(config, axum::Router::new()).await.unwrap();
         let native = native().await;

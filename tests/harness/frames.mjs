@@ -65,6 +65,11 @@ export class WebSocketFrames extends Frames {
     for (const frame of frames) this.socket.send(frame);
   }
 
+  /** Reads no more. */
+  pause() {
+    this.socket.pause();
+  }
+
   close() {
     this.socket.terminate();
   }
@@ -76,12 +81,18 @@ export class PollingFrames extends Frames {
     super();
     this.address = `${host.url}${PATH}polling`;
     this.abort = new AbortController();
+    this.paused = false;
     this.poll();
+  }
+
+  /** Polls no more. What is asked for already still comes. */
+  pause() {
+    this.paused = true;
   }
 
   async poll() {
     try {
-      while (!this.closed) {
+      while (!this.closed && !this.paused) {
         const response = await fetch(this.address, { signal: this.abort.signal });
         const text = await response.text();
         if (!response.ok) throw new Error(`${response.status}: ${text}`);

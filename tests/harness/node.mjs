@@ -24,26 +24,36 @@ async function connected(redis) {
 
 /** A server whose clients join with `join(room)` and speak to a room with `say(room, name, …)`. */
 export class NodeServer {
-  static async start(redis) {
+  /** `options` are those of the adapter; `namespaces` are served beside `/`. */
+  static async start(redis, { namespaces = [], ...options } = {}) {
     const server = new NodeServer();
     server.redis = [await connected(redis), await connected(redis)];
     server.http = createServer().listen(0, "127.0.0.1");
     await once(server.http, "listening");
-    server.io = new Server(server.http, { adapter: createAdapter(...server.redis) });
-    server.io.on("connection", (socket) => {
+    server.io = new Server(server.http, { adapter: createAdapter(...server.redis, options) });
+    for (const namespace of ["/", ...namespaces]) server.serve(server.io.of(namespace));
+    server.url = `http://127.0.0.1:${server.http.address().port}`;
+    open.add(server);
+    return server;
+  }
+
+  serve(namespace) {
+    namespace.on("connection", (socket) => {
       socket.on("join", async (room, answer) => {
         await socket.join(room);
         answer({ ok: true });
       });
       socket.on("say", (room, name, ...args) => {
         const answer = args.pop();
-        server.io.to(room).emit(name, ...args);
+        namespace.to(room).emit(name, ...args);
         answer({ ok: true });
       });
     });
-    server.url = `http://127.0.0.1:${server.http.address().port}`;
-    open.add(server);
-    return server;
+  }
+
+  /** The server's own end of a client's connection. */
+  socketOf(client, namespace = "/") {
+    return this.io.of(namespace).sockets.get(client.socket.id);
   }
 
   async dispose() {

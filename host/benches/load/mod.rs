@@ -1,6 +1,9 @@
 //! A load generator: clients that speak Engine.IO and Socket.IO over WebSockets with as little work
 //! as possible, so that the server is what is measured.
 
+// Each benchmark uses a part of this.
+#![allow(dead_code)]
+
 use futures_util::{SinkExt, StreamExt};
 use std::{
     net::SocketAddr,
@@ -10,7 +13,8 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use tokio_tungstenite::tungstenite::Message;
+use tokio::net::TcpStream;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, tungstenite::Message};
 
 /// What a round of load is made of.
 #[derive(Clone)]
@@ -75,28 +79,8 @@ impl Load {
         stop: &AtomicBool,
         count: &AtomicU64,
     ) -> Vec<u64> {
-        let url = format!("ws://{}/socket.io/?EIO=4&transport=websocket", self.address);
-        let (mut socket, _) = tokio_tungstenite::connect_async(url)
-            .await
-            .expect("connects");
         let auth = self.auth.get(number).map_or("", String::as_str);
-        socket
-            .next()
-            .await
-            .expect("open packet")
-            .expect("open packet");
-        socket
-            .send(Message::text(format!("40{auth}")))
-            .await
-            .expect("CONNECT is sent");
-        loop {
-            let packet = socket.next().await.expect("an answer").expect("an answer");
-            let text = packet.into_text().expect("text");
-            assert!(!text.starts_with("44"), "refused: {text}");
-            if text.starts_with("40") {
-                break;
-            }
-        }
+        let mut socket = connect(self.address, auth).await;
         let mut sent = vec![Instant::now(); self.window];
         let mut micros = Vec::new();
         for id in 0..self.window {
@@ -137,6 +121,34 @@ impl Load {
 
     fn packet(&self, id: usize) -> String {
         format!("42{id}[\"{}\",{}]", self.event, self.payload)
+    }
+}
+
+/// A client's end of a connection.
+pub(crate) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// Connects with the JSON of a CONNECT packet.
+pub(crate) async fn connect(address: SocketAddr, auth: &str) -> Socket {
+    let url = format!("ws://{address}/socket.io/?EIO=4&transport=websocket");
+    let (mut socket, _) = tokio_tungstenite::connect_async_with_config(url, None, true)
+        .await
+        .expect("connects");
+    socket
+        .next()
+        .await
+        .expect("open packet")
+        .expect("open packet");
+    socket
+        .send(Message::text(format!("40{auth}")))
+        .await
+        .expect("CONNECT is sent");
+    loop {
+        let packet = socket.next().await.expect("an answer").expect("an answer");
+        let text = packet.into_text().expect("text");
+        assert!(!text.starts_with("44"), "refused: {text}");
+        if text.starts_with("40") {
+            return socket;
+        }
     }
 }
 

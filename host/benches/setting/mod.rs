@@ -3,8 +3,12 @@
 // Each benchmark uses a part of this.
 #![allow(dead_code)]
 
-use std::path::{Path, PathBuf};
-use switchboard::{config::Config, core::secret::Secret};
+use serde_json::Map;
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use switchboard::{auth::TokenMinter, config::Config, core::secret::Secret};
 
 /// What tokens of a benchmark are signed with.
 pub(crate) const SECRET: &str = "the secret of the benchmarks, 32 bytes or more";
@@ -21,6 +25,13 @@ pub(crate) fn machine() -> String {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let kernel = read("/proc/sys/kernel/osrelease");
     format!("{model}, {cores} cores, kernel {}", kernel.trim())
+}
+
+/// Returns the JSON of a CONNECT packet of a user.
+pub(crate) fn auth(minter: &TokenMinter, user: &str) -> String {
+    let hour = Duration::from_secs(3_600);
+    let token = minter.mint(user, "student", hour, Map::new()).unwrap();
+    format!(r#"{{"token":"{token}"}}"#)
 }
 
 /// A folder of this run with some of the test plugins, gone when it is dropped.

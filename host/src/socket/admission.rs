@@ -11,6 +11,7 @@ use crate::{
     metrics::{Metrics, count},
 };
 use axum::{
+    body::HttpBody,
     extract::{Request, State},
     http::{HeaderValue, Method, StatusCode, header},
     middleware::Next,
@@ -153,7 +154,12 @@ pub(super) async fn admit(
     };
     let session = session.to_owned();
     let switch = request.extensions().get::<Arc<Switch>>().cloned();
+    let is_poll = request.method() == Method::GET;
     let response = next.run(request).await;
+    if is_poll && response.status() == StatusCode::OK {
+        let fetched = response.body().size_hint().exact().unwrap_or(0);
+        admission.0.transports.polled(&session, fetched);
+    }
     // Anybody may ask; only the stream that became the session's is remembered as its.
     if response.status() == StatusCode::SWITCHING_PROTOCOLS
         && let Some(switch) = switch

@@ -2,13 +2,16 @@
 //! Socket.IO server counts packets only, and a packet can have a megabyte.
 //!
 //! The server does not say what it still holds. But what was handed over is known, and what its
-//! WebSocket's stream has written; the difference waits. Frames have some bytes of their own, which
-//! make that too little by a few per cent; when it would fall below nothing, nothing waits, and the
-//! count begins anew from there.
+//! WebSocket's stream has written, or polls have fetched; the difference waits. Frames have some bytes
+//! of their own, which make that too little by a few per cent; when it would fall below nothing,
+//! nothing waits, and the count begins anew from there.
 
 use super::listener::{Switch, Transports};
 use parking_lot::Mutex;
-use std::sync::{Arc, Weak};
+use std::sync::{
+    Arc, OnceLock, Weak,
+    atomic::{AtomicU64, Ordering},
+};
 
 /// Counts for one transport.
 #[derive(Debug)]
@@ -16,15 +19,19 @@ pub(super) struct Backlog {
     limit: u64,
     /// The stream on which the session was opened, if that is a WebSocket's.
     first: Option<Weak<Switch>>,
+    /// Bytes that polls have fetched.
+    fetched: AtomicU64,
+    /// The session whose polls are counted, to be forgotten with it.
+    session: OnceLock<(Weak<Transports>, String)>,
     counted: Mutex<Counted>,
 }
 
 #[derive(Debug, Default)]
 struct Counted {
     queued: u64,
-    /// What the stream had written when nothing waited, less what had been queued then.
+    /// What the transport had written when nothing waited, less what had been queued then.
     base: i128,
-    /// The stream that `base` is about.
+    /// The stream that `base` is about; none while the session polls.
     stream: Weak<Switch>,
     /// At how much queued it is worth to look again.
     look_at: u64,
@@ -35,20 +42,40 @@ impl Backlog {
         Self {
             limit: limit as u64,
             first: first.map(Arc::downgrade),
+            fetched: AtomicU64::new(0),
+            session: OnceLock::new(),
             counted: Mutex::default(),
         }
     }
 
+    /// Counts what the polls of a session fetch, unless it was opened as a WebSocket.
+    pub(super) fn count_polls(self: &Arc<Self>, transports: &Arc<Transports>, session: &str) {
+        if self.first.is_some() {
+            return;
+        }
+        let owner = (Arc::downgrade(transports), session.to_owned());
+        if self.session.set(owner).is_ok() {
+            transports.count_polls(session, self);
+        }
+    }
+
+    pub(super) fn count_fetched(&self, bytes: u64) {
+        self.fetched.fetch_add(bytes, Ordering::Relaxed);
+    }
+
     /// Counts bytes that are about to be handed over. Returns false, and does not, when too much
-    /// waits already. Of polling sessions nothing is known: theirs are bounded by packets, and ended
-    /// when they do not poll.
+    /// waits already.
     pub(super) fn take(&self, bytes: usize, transports: &Transports, session: &str) -> bool {
         let mut counted = self.counted.lock();
         if counted.queued >= counted.look_at {
             let opened = || self.first.as_ref()?.upgrade();
-            if let Some(stream) = transports.stream_of(session).or_else(opened)
-                && counted.wait_on(&stream, self.limit) >= self.limit
-            {
+            let stream = transports.stream_of(session).or_else(opened);
+            let written = match &stream {
+                Some(stream) => stream.written(),
+                None => self.fetched.load(Ordering::Relaxed),
+            };
+            let stream = stream.as_ref().map(Arc::downgrade).unwrap_or_default();
+            if counted.wait_on(stream, written, self.limit) >= self.limit {
                 return false;
             }
         }
@@ -57,13 +84,23 @@ impl Backlog {
     }
 }
 
+impl Drop for Backlog {
+    fn drop(&mut self) {
+        if let Some((transports, session)) = self.session.get()
+            && let Some(transports) = transports.upgrade()
+        {
+            transports.forget_polls(session);
+        }
+    }
+}
+
 impl Counted {
     /// Returns how much waits, and plans when to look again.
-    fn wait_on(&mut self, stream: &Arc<Switch>, limit: u64) -> u64 {
-        let (queued, written) = (i128::from(self.queued), i128::from(stream.written()));
-        let is_known = Weak::as_ptr(&self.stream) == Arc::as_ptr(stream);
+    fn wait_on(&mut self, stream: Weak<Switch>, written: u64, limit: u64) -> u64 {
+        let (queued, written) = (i128::from(self.queued), i128::from(written));
+        let is_known = self.stream.ptr_eq(&stream);
         if !is_known || queued - (written - self.base) < 0 {
-            self.stream = Arc::downgrade(stream);
+            self.stream = stream;
             self.base = written - queued;
         }
         let waits = u64::try_from(queued - (written - self.base)).unwrap_or(0);
@@ -96,7 +133,7 @@ mod tests {
     fn a_transport_that_is_upgraded_begins_anew() {
         let (transports, stream) = (Transports::new("/socket.io"), Arc::new(Switch::default()));
         let backlog = Backlog::new(1_000, None);
-        for _ in 0..100 {
+        for _ in 0..5 {
             assert!(backlog.take(100, &transports, "s"));
         }
         transports.upgraded("s", &stream);
@@ -104,5 +141,25 @@ mod tests {
             .take_while(|_| backlog.take(100, &transports, "s"))
             .count();
         assert!((10..=12).contains(&taken), "{taken}");
+    }
+
+    #[test]
+    fn what_polls_have_fetched_is_forgiven_and_what_they_have_not_counts() {
+        let transports = Transports::new("/socket.io");
+        let backlog = Arc::new(Backlog::new(1_000, None));
+        backlog.count_polls(&transports, "s");
+        let take = || backlog.take(100, &transports, "s");
+        for _ in 0..1_000 {
+            assert!(take());
+            transports.polled("s", 103);
+        }
+        let taken = (0..100).take_while(|_| take()).count();
+        assert!((10..=12).contains(&taken), "{taken}");
+        transports.polled("somebody else's", 1_000_000);
+        assert!(!take());
+        transports.polled("s", 1_100);
+        assert!(take());
+        drop(backlog);
+        assert!(!transports.counts_polls("s"));
     }
 }

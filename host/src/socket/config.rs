@@ -30,7 +30,7 @@ pub struct SocketConfig {
     pub handshake_burst: u32,
     /// Packets that may wait to be sent to one client; one that does not read is disconnected.
     pub outgoing_queue: usize,
-    /// Bytes that wait for one client's WebSocket, at about which it is closed.
+    /// Bytes that wait for one client, at about which it is closed.
     pub outgoing_bytes: usize,
     /// How long clients have to acknowledge what asks for it.
     #[serde(with = "humantime_serde")]

@@ -142,6 +142,7 @@ impl Edge {
         let Some(backlog) = backlog else {
             return Err(unavailable("the host cannot reach this transport"));
         };
+        backlog.count_polls(&self.transports, socket.id.as_str());
         let line = Line {
             local,
             sid: socket.id,

@@ -5,7 +5,7 @@
 //! packet, as if the client had sent it: the server then writes out what is queued and closes. What
 //! has not ended some seconds later, or is to end at once, is cut.
 
-use super::adapter::HostAdapter;
+use super::{adapter::HostAdapter, backlog::Backlog};
 use crate::ports::CloseReason;
 use axum::{Router, body::Body, extract::Request};
 use dashmap::DashMap;
@@ -184,6 +184,8 @@ impl AsyncWrite for SwitchedStream {
 pub(super) struct Transports {
     /// The streams that polling sessions were upgraded on, by Engine.IO session id.
     streams: DashMap<String, Weak<Switch>>,
+    /// Where what polls fetch is counted, by Engine.IO session id.
+    polls: DashMap<String, Weak<Backlog>>,
     /// The path that Socket.IO is served under.
     path: String,
     /// The service itself, for requests of the host's own.
@@ -194,6 +196,7 @@ impl Transports {
     pub(super) fn new(path: &str) -> Arc<Self> {
         Arc::new(Self {
             streams: DashMap::new(),
+            polls: DashMap::new(),
             path: path.to_owned(),
             router: OnceLock::new(),
         })
@@ -211,6 +214,28 @@ impl Transports {
     /// Returns the stream that a session was upgraded on.
     pub(super) fn stream_of(&self, session: &str) -> Option<Arc<Switch>> {
         self.streams.get(session).and_then(|entry| entry.upgrade())
+    }
+
+    /// Remembers where what the polls of a session fetch is counted.
+    pub(super) fn count_polls(&self, session: &str, backlog: &Arc<Backlog>) {
+        self.polls
+            .insert(session.to_owned(), Arc::downgrade(backlog));
+    }
+
+    pub(super) fn forget_polls(&self, session: &str) {
+        self.polls.remove(session);
+    }
+
+    /// Counts bytes that a poll of a session has fetched.
+    pub(super) fn polled(&self, session: &str, bytes: u64) {
+        if let Some(backlog) = self.polls.get(session).and_then(|entry| entry.upgrade()) {
+            backlog.count_fetched(bytes);
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn counts_polls(&self, session: &str) -> bool {
+        self.polls.contains_key(session)
     }
 
     /// Ends the transport under a socket. Must be called on a runtime.

@@ -28,6 +28,41 @@ fn note(cx: &mut Cx, note: Note) -> Result<Ack> {
     Ok(Ack::ok())
 }
 
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct OfRoom {
+    room_id: Id,
+}
+
+/// Joins a room.
+fn join(cx: &mut Cx, of: OfRoom) -> Result<Ack> {
+    cx.join(format!("load:{}", of.room_id));
+    Ok(Ack::ok())
+}
+
+/// Leaves a room.
+fn leave(cx: &mut Cx, of: OfRoom) -> Result<Ack> {
+    cx.leave(format!("load:{}", of.room_id));
+    Ok(Ack::ok())
+}
+
+/// What is said to a room, with the time of who says it.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Said {
+    room_id: Id,
+    at: u64,
+    text: String,
+}
+
+/// Says something to a room.
+fn say(cx: &mut Cx, said: Said) -> Result<Ack> {
+    cx.emit("load:said")
+        .to_room(format!("load:{}", said.room_id))
+        .send(&said)?;
+    Ok(Ack::ok())
+}
+
 /// Acknowledges with what came.
 fn echo(_: &mut Cx, value: Json) -> Result<Ack> {
     Ack::raw(&(value,))
@@ -39,6 +74,9 @@ fn plugin() -> Plugin {
         .rooms(["load"])
         .on("load:note", note)
         .on("load:echo", echo)
+        .on("load:join", join)
+        .on("load:leave", leave)
+        .on("load:say", say)
 }
 
 export!(plugin);
@@ -59,5 +97,11 @@ mod tests {
         );
         let note = json!({ "roomId": "r", "content": "c", "kind": "k", "tags": [], "count": 1 });
         host.send(&ann, "load:note", note).expect_ok();
+        host.send(&ann, "load:join", json!({ "roomId": "r" }))
+            .expect_ok();
+        let said = json!({ "roomId": "r", "at": 1, "text": "t" });
+        host.send(&ann, "load:say", said).expect_ok();
+        host.send(&ann, "load:leave", json!({ "roomId": "r" }))
+            .expect_ok();
     }
 }
