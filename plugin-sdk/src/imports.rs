@@ -7,7 +7,7 @@
 mod host {
     use crate::{
         bindings::switchboard::plugin::{
-            attachments, history, kv, log as logging, rooms, settings as operator, timers, types,
+            attachments, channels, history, kv, log as logging, rooms, settings as operator, timers, types,
             typing,
         },
         error::Fault,
@@ -32,6 +32,9 @@ mod host {
     }
     pub(crate) fn attachment_size(index: u32) -> Option<u64> {
         attachments::size(index)
+    }
+    pub(crate) fn channels_publish(channel: &str, payload: &str) -> Faulty<()> {
+        Ok(channels::publish(channel, payload)?)
     }
     pub(crate) fn members(room: &str, after: Option<&str>, limit: u32) -> Faulty<String> {
         Ok(rooms::members(room, after, limit)?)
@@ -147,7 +150,7 @@ mod host {
 
 #[cfg(target_family = "wasm")]
 pub(crate) use host::{
-    attachment, attachment_size, connections_of_user, count_users, has_connection, has_user,
+    attachment, attachment_size, channels_publish, connections_of_user, count_users, has_connection, has_user,
     history_amend, history_append, history_count, history_get, history_page, history_redact,
     history_retain, kv_add, kv_delete, kv_get, kv_list, kv_set, log, members, of_connection,
     of_user, settings, timers_cancel, timers_get, timers_schedule, typing_set, typing_users, users,
@@ -155,6 +158,7 @@ pub(crate) use host::{
 
 #[cfg(not(target_family = "wasm"))]
 pub(crate) use crate::testing::{
+    channels::channels_publish,
     state::{
         history_amend, history_append, history_count, history_get, history_page, history_redact,
         history_retain, timers_cancel, timers_get, timers_schedule,

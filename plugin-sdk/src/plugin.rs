@@ -63,8 +63,8 @@ impl Plugin {
         self
     }
 
-    /// Says which capabilities the plugin needs: `rooms`, `kv`, `history`, `timers`, `typing`. (`log`, `settings` and
-    /// `attachments` are always there.)
+    /// Says which capabilities the plugin needs: `rooms`, `kv`, `history`, `timers`, `typing`,
+    /// `channels`. (`log`, `settings` and `attachments` are always there.)
     pub fn needs<const N: usize>(mut self, capabilities: [&'static str; N]) -> Self {
         self.capabilities.extend(capabilities);
         self
@@ -91,8 +91,9 @@ impl Plugin {
         self
     }
 
-    /// Handles an event that a backend sends by the server API. It has one argument, the event's
-    /// data, and no user; what it acknowledges with is the HTTP answer.
+    /// Handles an event that a backend sends by the server API, or as a message on a channel of Redis
+    /// that the operator mapped to it ([`Cx::source`] tells which). It has one argument, the event's
+    /// data, and no user; what it acknowledges with is the HTTP answer, and nobody's on a channel.
     pub fn on_server_event<Args>(
         mut self,
         event: &'static str,

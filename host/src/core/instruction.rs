@@ -1,7 +1,7 @@
 //! What a plugin wants done. Everything here is as the plugin wrote it and has not been checked;
 //! the pipeline does that before it executes any of it.
 
-use super::names::RoomName;
+use super::{channel::ChannelName, names::RoomName};
 use bytes::Bytes;
 
 /// Whom an instruction is about.
@@ -71,6 +71,14 @@ pub enum Instruction {
         room: RoomName,
         /// Whether it types.
         typing: bool,
+    },
+    /// Publishes a message. No plugin writes this into its reply: it asks for it by the capability
+    /// `channels`, which has checked it.
+    Publish {
+        /// Where.
+        channel: ChannelName,
+        /// One JSON value.
+        payload: String,
     },
     /// Ends connections.
     Disconnect {

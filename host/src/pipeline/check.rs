@@ -7,6 +7,7 @@
 
 use crate::{
     core::{
+        channel::ChannelName,
         code::{Code, Failure},
         event::Event,
         instruction::{Answer, Attachment, Emission, Instruction, Reply, Target},
@@ -49,6 +50,8 @@ pub enum Step {
     Leave(Who, RoomName),
     /// The event's own connection types in a room, or stops.
     Type(ConnectionId, RoomName, bool),
+    /// Publishes a message.
+    Publish(ChannelName, String),
     /// Ends connections.
     Disconnect {
         /// Which.
@@ -150,6 +153,7 @@ impl Checker<'_> {
                 let own = own.ok_or("this event is nobody's, and nobody can type")?;
                 Step::Type(own, room, typing)
             }
+            Instruction::Publish { channel, payload } => Step::Publish(channel, payload),
             Instruction::Disconnect {
                 who,
                 reason,
@@ -333,6 +337,7 @@ mod tests {
                 manifest: Manifest::parse(r#"{"name":"chat","version":"1"}"#).unwrap(),
                 namespace: namespace.clone(),
                 rooms: [RoomPrefix::new("chat").unwrap()].into(),
+                channels: Vec::new(),
                 state: crate::ports::StateBounds::default(),
                 digest: String::new(),
             },

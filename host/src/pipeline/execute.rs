@@ -10,7 +10,7 @@ use crate::{
         recipient::Who,
     },
     metrics::{Metrics, count},
-    ports::{Asking, CloseReason, Frame, Relay, Relayed, SendError},
+    ports::{Asking, Channels, CloseReason, Frame, Relay, Relayed, SendError},
     rooms::{Change, Rooms},
     typing::Typing,
 };
@@ -32,6 +32,8 @@ pub struct Executor {
     pub metrics: Arc<Metrics>,
     /// Reaches the connections of other nodes.
     pub relay: Arc<dyn Relay>,
+    /// Publishes plugins' messages.
+    pub channels: Arc<dyn Channels>,
     /// When who types stops.
     pub typing: Arc<Typing>,
     /// How long clients have to acknowledge an emission.
@@ -123,6 +125,7 @@ impl Executor {
                 Step::Type(id, room, typing) => {
                     self.set_typing(namespace, id, room, typing, &mut effects);
                 }
+                Step::Publish(channel, payload) => self.channels.publish(&channel, payload),
                 Step::Disconnect {
                     who,
                     reason,

@@ -154,7 +154,8 @@ fn user(id: &str) -> Faulty<UserId> {
 impl GuestState {
     fn set_typing(&mut self, room: &str, typing: bool) -> Faulty<()> {
         let room = self.room(room)?;
-        if self.soft.len() >= SOFT {
+        let is_typing = |soft: &&Instruction| matches!(soft, Instruction::Type { .. });
+        if self.soft.iter().filter(is_typing).count() >= SOFT {
             let why = format!("more than {SOFT} calls of typing in one event");
             return Err(fault("TOO_MANY", why));
         }

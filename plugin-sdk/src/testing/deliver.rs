@@ -83,6 +83,7 @@ impl TestHost {
             }));
         }
         let typing = std::mem::take(&mut self.world.borrow_mut().staged.typing);
+        let published = std::mem::take(&mut self.world.borrow_mut().staged.published);
         let committed = self.world.borrow_mut().commit();
         if let Err(why) = committed {
             return refused(&why);
@@ -99,6 +100,7 @@ impl TestHost {
                 caused.push_back(typing_changed(connection, &room, starts));
             }
         }
+        self.world.borrow_mut().published.extend(published);
         while let Some(Caused {
             connection,
             name,

@@ -52,6 +52,9 @@ pub(super) struct Staged {
     pub(super) timers: BTreeMap<(String, String), Option<Timer>>,
     /// Rooms in which the event's connection begins to type, or stops.
     pub(super) typing: Vec<(String, bool)>,
+    /// Messages for channels, and their bytes.
+    pub(super) published: Vec<(String, Value)>,
+    pub(super) published_bytes: usize,
     /// Entries so far.
     pub(super) appended: u64,
     reads: usize,
@@ -66,6 +69,11 @@ pub(super) struct World {
     pub(super) settings: Value,
     pub(super) prefixes: Vec<&'static str>,
     pub(super) capabilities: Vec<&'static str>,
+    /// Channels that are granted, and whether there is no Redis.
+    pub(super) channels: Vec<String>,
+    pub(super) is_alone: bool,
+    /// What was published.
+    pub(super) published: Vec<(String, Value)>,
     pub(super) connections: BTreeMap<String, Connected>,
     pub(super) attachments: Vec<Vec<u8>>,
     /// Whether the event is some connection's.
