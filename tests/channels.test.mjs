@@ -292,7 +292,7 @@ scenario("channels are handled also where hosts do not reach each other, and on 
 
 scenario("what a plugin publishes is heard once by who listens, after its commit, on granted channels only", async () => {
   const plugin = { probe: { channels: ["probe:*", "news"] } };
-  const { redis, hosts, backend } = await cluster(2, { plugin });
+  const { redis, hosts, backend } = await cluster(2, { plugin, maxMessageBytes: 3_000_000 });
   const heard = [];
   const listener = await redisClient(redis);
   await listener.pSubscribe("*", (message, channel) => {

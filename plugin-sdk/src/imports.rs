@@ -7,8 +7,8 @@
 mod host {
     use crate::{
         bindings::switchboard::plugin::{
-            attachments, channels, history, kv, log as logging, rooms, settings as operator, timers, types,
-            typing,
+            attachments, channels, history, kv, log as logging, rooms, settings as operator,
+            timers, types, typing,
         },
         error::Fault,
     };
@@ -150,10 +150,11 @@ mod host {
 
 #[cfg(target_family = "wasm")]
 pub(crate) use host::{
-    attachment, attachment_size, channels_publish, connections_of_user, count_users, has_connection, has_user,
-    history_amend, history_append, history_count, history_get, history_page, history_redact,
-    history_retain, kv_add, kv_delete, kv_get, kv_list, kv_set, log, members, of_connection,
-    of_user, settings, timers_cancel, timers_get, timers_schedule, typing_set, typing_users, users,
+    attachment, attachment_size, channels_publish, connections_of_user, count_users,
+    has_connection, has_user, history_amend, history_append, history_count, history_get,
+    history_page, history_redact, history_retain, kv_add, kv_delete, kv_get, kv_list, kv_set, log,
+    members, of_connection, of_user, settings, timers_cancel, timers_get, timers_schedule,
+    typing_set, typing_users, users,
 };
 
 #[cfg(not(target_family = "wasm"))]

@@ -71,11 +71,19 @@ fn what_is_published_can_be_taken_by_channel_in_order() {
 fn a_handler_that_fails_publishes_nothing() {
     let mut host = host();
     let ann = host.connect("ann");
-    host.send_args(&ann, "publish-and-fail", json!([])).expect_error("CONFLICT");
+    host.send_args(&ann, "publish-and-fail", json!([]))
+        .expect_error("CONFLICT");
     let half = json!([["news", 1], ["other", 2]]);
-    host.send(&ann, "publish", half).expect_error("PLUGIN_FAILED");
+    host.send(&ann, "publish", half)
+        .expect_error("PLUGIN_FAILED");
     assert!(host.take_published("news").is_empty());
-    assert!(host.log().iter().any(|line| line.contains("`other` is not granted")), "{:?}", host.log());
+    assert!(
+        host.log()
+            .iter()
+            .any(|line| line.contains("`other` is not granted")),
+        "{:?}",
+        host.log()
+    );
 }
 
 #[test]
@@ -95,7 +103,11 @@ fn what_a_host_would_refuse_is_refused() {
         ("news\n", 1, 1, "invalid"),
     ] {
         let answer = host.send_args(&ann, "refused", json!([channel, count, bytes]));
-        assert_eq!(answer.expect_ok()["fault"], fault, "{channel} {count} {bytes}");
+        assert_eq!(
+            answer.expect_ok()["fault"],
+            fault,
+            "{channel} {count} {bytes}"
+        );
     }
     host.send(&ann, "nested", 119).expect_ok();
     host.send(&ann, "nested", 120).expect_error("PLUGIN_FAILED");
@@ -105,7 +117,8 @@ fn what_a_host_would_refuse_is_refused() {
 fn without_redis_nothing_can_be_published() {
     let mut host = host().without_redis();
     let ann = host.connect("ann");
-    host.send(&ann, "publish", json!([["news", 1]])).expect_error("UNAVAILABLE");
+    host.send(&ann, "publish", json!([["news", 1]]))
+        .expect_error("UNAVAILABLE");
     host.send(&ann, "publish", json!([])).expect_ok();
 }
 
@@ -117,7 +130,8 @@ fn a_message_of_a_channel_is_nobodys_and_says_where_it_came_in() {
     assert_eq!(answer["message"], json!({ "n": 1 }));
     assert_eq!(answer["user"], false);
     assert_eq!(host.server_event("heard", 2).expect_ok()["source"], "api");
-    host.channel_message("nobody's", 1).expect_error("UNKNOWN_EVENT");
+    host.channel_message("nobody's", 1)
+        .expect_error("UNKNOWN_EVENT");
 }
 
 #[test]

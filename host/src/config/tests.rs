@@ -260,16 +260,35 @@ fn channels_are_events_and_need_a_redis() {
     let shown = load(file, &redis, Flags::default()).unwrap().show();
     for config in [loaded(file, &redis), loaded(&shown, &[])] {
         let events: Vec<_> = config.channels.values().flat_map(|it| &it.event).collect();
-        assert_eq!(events.iter().map(|it| it.as_str()).collect::<Vec<_>>(), ["x", "message:new"]);
+        assert_eq!(
+            events.iter().map(|it| it.as_str()).collect::<Vec<_>>(),
+            ["x", "message:new"]
+        );
         assert!(config.has_channels() && config.needs_redis());
     }
     for (file, environment, expected) in [
         (file, &[][..], "channels.\"a b\": channels need a Redis"),
-        ("[channels.x]\nevnt = \"y\"", &redis[..], "unknown key `channels.x.evnt`; did you mean `event`?"),
-        ("[channels.\"switchboard:nodes\"]", &redis[..], "hosts themselves speak"),
-        ("[channels.'a\"b']", &redis[..], "say which event it becomes"),
+        (
+            "[channels.x]\nevnt = \"y\"",
+            &redis[..],
+            "unknown key `channels.x.evnt`; did you mean `event`?",
+        ),
+        (
+            "[channels.\"switchboard:nodes\"]",
+            &redis[..],
+            "hosts themselves speak",
+        ),
+        (
+            "[channels.'a\"b']",
+            &redis[..],
+            "say which event it becomes",
+        ),
         ("[channels.\"\"]", &redis[..], "channel `` is not valid"),
-        ("[plugin.chat]\nchannels = [\"*a\"]", &redis[..], "plugin.chat.channels"),
+        (
+            "[plugin.chat]\nchannels = [\"*a\"]",
+            &redis[..],
+            "plugin.chat.channels",
+        ),
     ] {
         let found = problems(file, environment).join("; ");
         assert!(found.contains(expected), "{found}");

@@ -103,8 +103,8 @@ pub(crate) fn channels_publish(channel: &str, payload: &str) -> Result<(), Fault
                 "more than {MESSAGES} messages published in one event"
             )));
         }
-        staged.published_bytes += payload.len();
-        if staged.published_bytes > BYTES {
+        let bytes = staged.published_bytes + payload.len();
+        if bytes > BYTES {
             return Err(Fault::TooLarge(format!(
                 "more than {BYTES} bytes published in one event"
             )));
@@ -117,6 +117,7 @@ pub(crate) fn channels_publish(channel: &str, payload: &str) -> Result<(), Fault
                 "payload: nested deeper than {DEPTH} levels"
             )));
         }
+        staged.published_bytes = bytes;
         staged.published.push((channel.to_owned(), message));
         Ok(())
     })

@@ -90,6 +90,9 @@ pub(super) struct Lane {
     complaints: Complaints,
     /// The mark that has to be heard before this host knows where it is, and since when it is waited for.
     marked: Option<(u64, Instant)>,
+    /// How often messages were missed, and how often when a mark was asked for last.
+    cuts: u64,
+    cuts_when_asked: u64,
     tenure: Option<Tenure>,
     /// The name that the next tenure will have.
     candidate: String,
@@ -132,6 +135,8 @@ impl Lane {
             held: parts.held,
             settled: parts.settled,
             marked: None,
+            cuts: 0,
+            cuts_when_asked: 0,
             tenure: None,
             candidate: fresh_tenure(),
             unsure: None,
@@ -157,6 +162,7 @@ impl Lane {
             if asking.is_none()
                 && let Some(wish) = self.next_wish(now)
             {
+                self.cuts_when_asked = self.cuts;
                 let lease = self.lease.clone();
                 asking = Some(Box::pin(async move {
                     let answer = lease.ask(&wish).await;
@@ -225,6 +231,7 @@ impl Lane {
     fn cut(&mut self) {
         self.health.borrow_and_update();
         self.marked = None;
+        self.cuts += 1;
         if let Some(tenure) = &mut self.tenure {
             tenure.ends = true;
         }
@@ -299,6 +306,8 @@ impl Lane {
             }
         };
         match (wish, granted) {
+            // One that was set before the connection broke says nothing about what is heard since.
+            (Wish::Mark, Granted::Marked(_)) if self.cuts_when_asked != self.cuts => {}
             (Wish::Mark, Granted::Marked(mark)) => self.marked = Some((mark, now)),
             (Wish::Take(name), Granted::Taken(claimed)) => self.begin(name, claimed, now),
             (Wish::Take(_), Granted::Not(left)) => {

@@ -216,8 +216,9 @@ impl Listener {
             {
                 ear.tell(news);
             }
-        } else if let Some(ear) = self.ears.get(channel) {
-            ear.waiting.lock().hear(bytes);
+        } else if let Some(ear) = self.ears.get(channel)
+            && ear.waiting.lock().hear(bytes)
+        {
             ear.heard.notify_one();
         }
     }

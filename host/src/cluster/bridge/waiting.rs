@@ -100,10 +100,10 @@ impl Waiting {
     }
 
     /// A message is heard. Who handles them has no place for it when too many wait; others forget the
-    /// oldest, which are most likely claimed.
-    pub(super) fn hear(&mut self, bytes: &[u8]) {
+    /// oldest, which are most likely claimed. Returns whether it is this host's to handle.
+    pub(super) fn hear(&mut self, bytes: &[u8]) -> bool {
         let Some(position) = self.heard.as_mut() else {
-            return;
+            return false;
         };
         position.index += 1;
         let body = match bytes.len() > self.bounds.message_bytes {
@@ -118,11 +118,12 @@ impl Waiting {
         while self.messages.len() >= self.bounds.messages || self.bytes + size > self.bounds.bytes {
             self.dropped += 1;
             if self.holds || self.forget_first().is_none() {
-                return;
+                return self.holds;
             }
         }
         self.bytes += size;
         self.messages.push_back(message);
+        self.holds
     }
 
     fn forget_first(&mut self) -> Option<Message> {

@@ -324,7 +324,10 @@ fn record(configuration: &Configuration, event: &Event, args: &[Value]) -> Resul
 fn publish(configuration: &Configuration, args: &[Value]) -> Result<Reply, Failure> {
     for message in args {
         if message == "fail" {
-            return Err(failed("CONFLICT", "published, and then thought better of it"));
+            return Err(failed(
+                "CONFLICT",
+                "published, and then thought better of it",
+            ));
         }
         let pair = message.as_array().map(Vec::as_slice).unwrap_or_default();
         channels::publish(parsing::text(pair, 0)?, parsing::text(pair, 1)?).map_err(fault)?;
