@@ -3,9 +3,11 @@
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { promisify } from "node:util";
 import { connect } from "./harness/clients.mjs";
-import { probe } from "./harness/components.mjs";
+import { REPOSITORY, probe } from "./harness/components.mjs";
 import { waitFor } from "./harness/deadline.mjs";
 import { BINARY } from "./harness/host.mjs";
 import { redisClient } from "./harness/node.mjs";
@@ -376,4 +378,37 @@ scenario("a mapping that cannot work is refused, by its key", async () => {
   one.configure({ channels: { "message:new": {} }, redisPort: 1, secret: SECRET });
   const { stdout } = await runs(BINARY, ["config", "show", "--config", one.file("switchboard.toml")], { cwd: one.directory });
   assert.match(stdout, /\[channels\."message:new"\]\nevent = "message:new"/);
+});
+
+scenario("a lease is one host's, and a claim in a tenure that is over does nothing", async () => {
+  const redis = await Redis.start();
+  const client = await redisClient(redis);
+  const script = readFileSync(join(REPOSITORY, "host/src/cluster/bridge/lease.lua"), "utf8");
+  const ask = (wanted, tenure = "", position = "", long = "60000000") =>
+    client.eval(script, { keys: ["lease"], arguments: [wanted, "hosts", "c", tenure, long, position] });
+  const news = [];
+  const listener = await redisClient(redis);
+  await listener.subscribe("hosts", (text) => news.push(text));
+  assert.deepEqual(await ask("take", "a"), ["0", "0"], "not before a mark");
+  const [, mark] = await ask("mark");
+  assert.ok(Math.abs(Number(mark) / 1_000 - Date.now()) < 60_000, "a time in microseconds");
+  assert.deepEqual(await ask("take", "a"), ["1", `${mark} 0`]);
+  assert.deepEqual(await ask("take", "a"), ["1", `${mark} 0`], "who asks again");
+  const [no, left] = await ask("take", "b");
+  assert.ok(no === "0" && Number(left) > 50_000_000 && Number(left) <= 60_000_000, left);
+  assert.deepEqual(await ask("claim", "a", `${mark} 7`), ["1"]);
+  for (const wanted of ["claim", "beat", "leave"]) assert.deepEqual(await ask(wanted, "b", "9 9"), ["0"]);
+  const [, second] = await ask("mark");
+  assert.ok(Number(second) > Number(mark));
+  assert.deepEqual(await ask("beat", "a"), ["1"]);
+  assert.deepEqual(await ask("leave", "a"), ["1"]);
+  assert.deepEqual(await ask("take", "b", "", "1"), ["1", `${mark} 7`], "as far as the other was");
+  // It has run out: its own claims are good as long as nobody else has it.
+  assert.deepEqual(await ask("claim", "b", `${mark} 8`, "1"), ["1"]);
+  assert.deepEqual(await ask("take", "c"), ["1", `${mark} 8`]);
+  assert.deepEqual(await ask("claim", "b", `${mark} 9`), ["0"]);
+  assert.equal(await client.hGet("lease", "claimed"), `${mark} 8`);
+  assert.ok(await client.pTTL("lease") > 3_000_000);
+  await waitFor(() => news.length === 4, "the news");
+  assert.deepEqual(news, [`mark ${mark} 0 c`, `mark ${second} 0 c`, `claimed ${mark} 7 c`, "free 0 0 c"]);
 });

@@ -90,7 +90,7 @@ pub(super) struct Lane {
     complaints: Complaints,
     /// The mark that has to be heard before this host knows where it is, and since when it is waited for.
     marked: Option<(u64, Instant)>,
-    /// How often messages were missed, and how often when a mark was asked for last.
+    /// How often messages were missed, and how often when Redis was asked last.
     cuts: u64,
     cuts_when_asked: u64,
     tenure: Option<Tenure>,
@@ -98,8 +98,10 @@ pub(super) struct Lane {
     candidate: String,
     /// A claim whose answer was lost.
     unsure: Option<Position>,
-    /// When the lease is wanted again, and when Redis is asked again.
+    /// When the lease is wanted again, until when others may have it first, and when Redis is asked
+    /// again.
     want_at: Instant,
+    yields_until: Instant,
     ask_at: Instant,
     queues: HashMap<String, Queue>,
     claimed: usize,
@@ -141,6 +143,7 @@ impl Lane {
             candidate: fresh_tenure(),
             unsure: None,
             want_at: now,
+            yields_until: now,
             ask_at: now,
             queues: HashMap::new(),
             claimed: 0,
@@ -186,7 +189,9 @@ impl Lane {
                 }
                 Ok(()) = self.health.changed() => self.cut(),
                 () = ear.freed.notified() => {
-                    self.want_at = Instant::now() + MODESTY * self.held.load(Ordering::Relaxed);
+                    let modesty = MODESTY * self.held.load(Ordering::Relaxed);
+                    // This host itself may be who gave it back.
+                    self.want_at = (Instant::now() + modesty).max(self.yields_until);
                 }
                 () = ear.heard.notified() => {}
                 () = stopping.cancelled(), if !stopping.is_cancelled() => {}
@@ -334,7 +339,8 @@ impl Lane {
             }
             (Wish::Leave(_), Granted::Done) => {
                 tracing::info!(channel = %self.channel, "another host may handle the messages of a channel");
-                self.end(now + AFTER_CUT);
+                self.yields_until = now + AFTER_CUT;
+                self.end(self.yields_until);
             }
             (Wish::Claim(..) | Wish::Beat(_) | Wish::Leave(_), _) => {
                 tracing::warn!(channel = %self.channel, "another host has taken over the messages of a channel");
@@ -353,7 +359,8 @@ impl Lane {
         self.tenure = Some(Tenure {
             name,
             next_beat: now + BEAT,
-            ends: false,
+            // What was missed in the meantime others may have heard.
+            ends: self.cuts_when_asked != self.cuts,
         });
         self.candidate = fresh_tenure();
         self.held.fetch_add(1, Ordering::Relaxed);
