@@ -60,9 +60,8 @@ const holderOf = (hosts, channel = CHANNEL) => waitFor(async () => {
   return held.filter(Boolean).length === 1 && hosts[held.indexOf(1)];
 }, "one holder", TAKEN_OVER);
 
-/** What a client's host noted of a list, in the order in which it was handled. */
-async function handled(client, list) {
-  const all = [];
+/** What a client's host noted of a list, in the order in which it was handled; goes on after `all`. */
+async function handled(client, list, all = []) {
   for (;;) {
     const { entries } = await client.must("probe:heard", list, all.length);
     all.push(...entries);
@@ -75,10 +74,11 @@ const numbers = (entries) => entries.map(({ data }) => data.n);
 /** Publishes an end, and returns the numbers of all that was handled until it was. */
 async function numbersUntilEnd(backend, client, list, milliseconds, channel = CHANNEL) {
   await backend.publish(channel, JSON.stringify({ list, n: "end" }));
+  const entries = [];
   const all = await waitFor(async () => {
-    const got = numbers(await handled(client, list));
+    const got = numbers(await handled(client, list, entries));
     return got.includes("end") && got;
-  }, "the end to be handled", milliseconds);
+  }, () => `the end to be handled, behind ${entries.length}`, milliseconds);
   assert.equal(all.pop(), "end", "the end is the last");
   return all;
 }
@@ -90,7 +90,8 @@ function stream(backend, list, channel = CHANNEL) {
     while (running.going) {
       await backend.publish(channel, JSON.stringify({ list, n: running.sent }));
       running.sent += 1;
-      await new Promise((resolve) => setTimeout(resolve, 1));
+      // As fast as hosts keep up with, which wait for the disk at each.
+      await new Promise((resolve) => setTimeout(resolve, 4));
     }
   };
   running.done = publish();
