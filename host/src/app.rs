@@ -4,7 +4,7 @@
 use crate::{
     api::{self, Api, Keys},
     auth::TokenAuthenticator,
-    cluster::Cluster,
+    cluster::{Cluster, bridge::Bridge},
     config::Config,
     connections::Connections,
     core::names::Namespace,
@@ -20,8 +20,11 @@ use crate::{
         timers, typing,
         view::{PresenceSeen, RoomsSeen},
     },
-    plugin::{Runtime, config::PluginConfigs},
-    ports::{Alone, Journal, Relay, StateStore, Views},
+    plugin::{
+        Runtime,
+        config::{PluginConfigs, PluginsConfig},
+    },
+    ports::{Alone, Channels, Journal, Relay, StateStore, Views},
     presence::Presence,
     rooms::Rooms,
     socket::{self, Edge},
@@ -97,20 +100,27 @@ impl App {
             Some(cluster) => (cluster.clone(), cluster.clone()),
             None => (Arc::new(Alone), Arc::new(Alone)),
         };
-        let pipeline = build_pipeline(
-            &config,
-            metrics.clone(),
-            store.clone(),
+        let bridge = open_bridge(&config, &metrics).await?;
+        let channels: Arc<dyn Channels> = match &bridge {
+            Some(bridge) => bridge.clone(),
+            None => Arc::new(Alone),
+        };
+        let reach = Reach {
             relay,
-            journal.clone(),
-        )?;
+            journal: journal.clone(),
+            channels,
+        };
+        let pipeline = build_pipeline(&config, metrics.clone(), store.clone(), reach)?;
         let views = Views {
             rooms: Arc::new(RoomsSeen(pipeline.executor.rooms.clone())),
             presence: Arc::new(PresenceSeen(pipeline.executor.presence.clone())),
         };
         let routes = pipeline.routes.clone();
         let plugins = Runtime::start(
-            config.plugins.clone(),
+            PluginsConfig {
+                has_redis: bridge.is_some(),
+                ..config.plugins.clone()
+            },
             config.plugin.clone(),
             views,
             store,
@@ -143,6 +153,10 @@ impl App {
             cluster.listen(&pipeline, listener.local_addr()?);
             // What others send from now on is for clients of this host, too.
             cluster.heard().await;
+        }
+        if let Some(bridge) = bridge {
+            bridge.listen(&pipeline, config.limits.server_event_bytes);
+            bridge.heard().await;
         }
         let address = listener.local_addr()?;
         let streams = TaskTracker::new();
@@ -211,6 +225,7 @@ impl App {
             if self.journal.is_alone() {
                 self.pipeline.end_all_lingering().await;
             }
+            self.pipeline.executor.channels.close().await;
             self.pipeline.executor.relay.close().await;
             self.pipeline.transactions.close().await;
             self.streams.close();
@@ -263,16 +278,35 @@ async fn join_cluster(config: &Config, metrics: &Arc<Metrics>) -> Result<Option<
     Ok(Some(cluster.await?))
 }
 
+/// Joins plugins to channels of Redis, where they may have to do with them.
+async fn open_bridge(config: &Config, metrics: &Arc<Metrics>) -> Result<Option<Arc<Bridge>>> {
+    if !config.has_channels() {
+        return Ok(None);
+    }
+    let (channels, redis) = (&config.channels, &config.redis);
+    let bridge = Bridge::open(channels, &config.cluster, redis, metrics.clone());
+    Ok(Some(bridge.await?))
+}
+
+/// What reaches beyond this host.
+struct Reach {
+    relay: Arc<dyn Relay>,
+    journal: Arc<dyn Journal>,
+    channels: Arc<dyn Channels>,
+}
+
 fn build_pipeline(
     config: &Config,
     metrics: Arc<Metrics>,
     store: Arc<dyn StateStore>,
-    relay: Arc<dyn Relay>,
-    journal: Arc<dyn Journal>,
+    reach: Reach,
 ) -> Result<Arc<Pipeline>> {
     let connections = Arc::new(Connections::new(config.limits.of_connections()));
-    let presence = Presence::new(config.presence.clone(), journal.clone());
-    let rooms = Arc::new(Rooms::new(config.limits.rooms_per_connection, journal));
+    let presence = Presence::new(config.presence.clone(), reach.journal.clone());
+    let rooms = Arc::new(Rooms::new(
+        config.limits.rooms_per_connection,
+        reach.journal,
+    ));
     let authenticator =
         TokenAuthenticator::new(&config.auth).context("the keys for tokens could not be read")?;
     Ok(Arc::new(Pipeline {
@@ -282,7 +316,8 @@ fn build_pipeline(
             connections,
             rooms,
             metrics,
-            relay,
+            relay: reach.relay,
+            channels: reach.channels,
             typing: Arc::new(Typing::new(config.typing.timeout)),
             presence: Arc::new(presence),
             ack_timeout: config.socket.ack_timeout,

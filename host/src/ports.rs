@@ -3,9 +3,11 @@
 
 mod state;
 
+mod channels;
 mod members;
 mod relay;
 
+pub use self::channels::Channels;
 pub use self::members::{Choice, Dated, Journal, Moved};
 pub use self::relay::{Alone, Asking, Relay, Relayed};
 pub use self::state::{
@@ -16,6 +18,7 @@ pub use self::state::{
 };
 
 use crate::core::{
+    channel::ChannelGrant,
     code::{Code, Failure},
     event::{Event, Identity},
     instruction::Reply,
@@ -152,6 +155,8 @@ pub struct PluginInfo {
     pub namespace: Namespace,
     /// The prefixes that it was granted.
     pub rooms: BTreeSet<RoomPrefix>,
+    /// The channels that it was granted to publish to.
+    pub channels: Vec<ChannelGrant>,
     /// How much it may store.
     pub state: StateBounds,
     /// The first 12 hexadecimal digits of the content's SHA-256.

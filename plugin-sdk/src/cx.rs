@@ -3,6 +3,7 @@
 use crate::{
     bindings::switchboard::plugin::types as wit,
     capabilities::{Kv, Rooms},
+    channels::Channels,
     emit::Emit,
     error::{Error, Result},
     history::History,
@@ -27,6 +28,7 @@ pub struct Cx {
     pub(crate) connection: Option<String>,
     pub(crate) identity: Option<wit::Identity>,
     pub(crate) wants_ack: bool,
+    source: String,
     pub(crate) instructions: Vec<wit::Instruction>,
     ids: Cell<u16>,
 }
@@ -45,6 +47,10 @@ impl Cx {
             connection,
             identity,
             wants_ack: event.wants_ack,
+            source: match &event.trigger {
+                wit::Trigger::Server(server) => server.source.clone(),
+                _ => String::new(),
+            },
             instructions: Vec::new(),
             ids: Cell::new(0),
         }
@@ -105,6 +111,13 @@ impl Cx {
     #[must_use]
     pub fn event_id(&self) -> &str {
         &self.id
+    }
+
+    /// Returns where a server event came in: `api`, `channel` for a message on a channel of Redis,
+    /// `cluster` for a server of another kind; empty for other events.
+    #[must_use]
+    pub fn source(&self) -> &str {
+        &self.source
     }
 
     /// Tells whether the sender waits for an acknowledgement.
@@ -180,6 +193,12 @@ impl Cx {
             partition: partition.into(),
             now_ms: self.at_ms,
         }
+    }
+
+    /// Returns what publishes to channels of Redis.
+    #[must_use]
+    pub fn channels(&self) -> Channels {
+        Channels(())
     }
 
     /// Returns who types where.

@@ -85,7 +85,7 @@ pub enum Fault {
     TooLarge(String),
     /// Too many reads or writes in one event.
     TooMany(String),
-    /// The store is out of reach.
+    /// The store is out of reach; or there is no Redis to publish to.
     Unavailable(String),
     /// Others are changing the same; the host runs the event again. Return at once.
     Conflict(String),

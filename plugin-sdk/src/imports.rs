@@ -7,8 +7,8 @@
 mod host {
     use crate::{
         bindings::switchboard::plugin::{
-            attachments, history, kv, log as logging, presence, rooms, settings as operator,
-            timers, types, typing,
+            attachments, channels, history, kv, log as logging, presence, rooms,
+            settings as operator, timers, types, typing,
         },
         error::Fault,
     };
@@ -32,6 +32,9 @@ mod host {
     }
     pub(crate) fn attachment_size(index: u32) -> Option<u64> {
         attachments::size(index)
+    }
+    pub(crate) fn channels_publish(channel: &str, payload: &str) -> Faulty<()> {
+        Ok(channels::publish(channel, payload)?)
     }
     pub(crate) fn members(room: &str, after: Option<&str>, limit: u32) -> Faulty<String> {
         Ok(rooms::members(room, after, limit)?)
@@ -156,15 +159,16 @@ mod host {
 
 #[cfg(target_family = "wasm")]
 pub(crate) use host::{
-    attachment, attachment_size, connections_of_user, count_users, has_connection, has_user,
-    history_amend, history_append, history_count, history_get, history_page, history_redact,
-    history_retain, kv_add, kv_delete, kv_get, kv_list, kv_set, log, members, of_connection,
-    of_user, presence_choose, presence_get, presence_of_room, settings, timers_cancel, timers_get,
-    timers_schedule, typing_set, typing_users, users,
+    attachment, attachment_size, channels_publish, connections_of_user, count_users,
+    has_connection, has_user, history_amend, history_append, history_count, history_get,
+    history_page, history_redact, history_retain, kv_add, kv_delete, kv_get, kv_list, kv_set, log,
+    members, of_connection, of_user, presence_choose, presence_get, presence_of_room, settings,
+    timers_cancel, timers_get, timers_schedule, typing_set, typing_users, users,
 };
 
 #[cfg(not(target_family = "wasm"))]
 pub(crate) use crate::testing::{
+    channels::channels_publish,
     presence::{presence_choose, presence_get, presence_of_room},
     state::{
         history_amend, history_append, history_count, history_get, history_page, history_redact,

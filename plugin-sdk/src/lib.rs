@@ -132,7 +132,7 @@
 //! | [`Emit`] | to whom, except whom, and what |
 //! | [`Ack`], [`Error`] | the answer |
 //! | [`Id`], [`Binary`], [`Json`] | types for payloads, beside everything that serde reads |
-//! | [`Kv`], [`Rooms`], [`Typing`], [`Presence`], [`log`] | capabilities |
+//! | [`Kv`], [`Rooms`], [`Typing`], [`Presence`], [`Channels`], [`log`] | capabilities |
 //! | [`TestHost`] | a host for tests |
 #[cfg(any(test, target_family = "wasm"))]
 #[allow(unsafe_code)]
@@ -141,6 +141,7 @@ mod arguments;
 #[doc(hidden)]
 pub mod bindings;
 mod capabilities;
+mod channels;
 mod cx;
 mod emit;
 mod error;
@@ -165,6 +166,7 @@ pub use self::testing::{Client, Reply, TestHost, User};
 pub use self::{
     arguments::Arguments,
     capabilities::{Kv, Member, Rooms},
+    channels::Channels,
     cx::Cx,
     emit::Emit,
     error::{Error, Fault, Result},

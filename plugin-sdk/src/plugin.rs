@@ -65,7 +65,7 @@ impl Plugin {
     }
 
     /// Says which capabilities the plugin needs: `rooms`, `kv`, `history`, `timers`, `typing`,
-    /// `presence`. (`log`, `settings` and `attachments` are always there.)
+    /// `presence`, `channels`. (`log`, `settings` and `attachments` are always there.)
     pub fn needs<const N: usize>(mut self, capabilities: [&'static str; N]) -> Self {
         self.capabilities.extend(capabilities);
         self
@@ -92,8 +92,9 @@ impl Plugin {
         self
     }
 
-    /// Handles an event that a backend sends by the server API. It has one argument, the event's
-    /// data, and no user; what it acknowledges with is the HTTP answer.
+    /// Handles an event that a backend sends by the server API, or as a message on a channel of Redis
+    /// that the operator mapped to it ([`Cx::source`] tells which). It has one argument, the event's
+    /// data, and no user; what it acknowledges with is the HTTP answer, and nobody's on a channel.
     pub fn on_server_event<Args>(
         mut self,
         event: &'static str,

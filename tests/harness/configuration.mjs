@@ -43,6 +43,8 @@ const KEYS = {
   typingTimeout: ["typing", "timeout"],
   presenceGrace: ["presence", "grace"],
   presenceIdle: ["presence", "idle"],
+  serverEventBytes: ["limits", "server_event_bytes"],
+  clusterEnabled: ["cluster", "enabled"],
   redisPort: ["redis", "port"],
   redisPassword: ["redis", "password"],
   redisTimeout: ["redis", "timeout"],
@@ -66,9 +68,10 @@ const DEFAULTS = {
 
 /**
  * Returns the text of a `switchboard.toml`. `options` has keys of the table above, `undefined` for
- * "not set", and `plugin`: `{ NAME: { namespace?, rooms?, capabilities?, settings? } }`.
+ * "not set", `plugin`: `{ NAME: { namespace?, rooms?, capabilities?, channels?, settings? } }`, and
+ * `channels`: `{ NAME: { event?, plugin?, key? } }`.
  */
-export function configurationFile({ plugin = {}, ...options } = {}) {
+export function configurationFile({ plugin = {}, channels = {}, ...options } = {}) {
   const sections = {};
   for (const [option, value] of Object.entries({ ...DEFAULTS, ...options })) {
     const place = KEYS[option];
@@ -78,6 +81,7 @@ export function configurationFile({ plugin = {}, ...options } = {}) {
     (sections[section] ??= {})[key] = value;
   }
   for (const [name, value] of Object.entries(plugin)) sections[`plugin.${name}`] = value;
+  for (const [name, value] of Object.entries(channels)) sections[`channels.${JSON.stringify(name)}`] = value;
   return Object.entries(sections)
     .map(([section, members]) => `[${section}]\n${lines(members)}`)
     .join("\n");

@@ -63,6 +63,13 @@ export class NodeServer {
   }
 }
 
+/** A client of Redis, such as a backend has. */
+export async function redisClient(redis) {
+  const client = await connected(redis);
+  open.add({ dispose: () => client.disconnect() });
+  return client;
+}
+
 /** What any process emits with that has no sockets. */
 export async function redisEmitter(redis) {
   const client = await connected(redis);

@@ -61,6 +61,11 @@ export class Redis {
     await this.exit;
   }
 
+  /** Loses all that it kept, while it does not run. */
+  forget() {
+    rmSync(join(this.directory, "appendonlydir"), { recursive: true, force: true });
+  }
+
   async dispose() {
     await this.kill();
     rmSync(this.directory, { recursive: true, force: true });

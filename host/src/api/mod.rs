@@ -115,7 +115,9 @@ async fn ready(State(api): State<Arc<Api>>) -> Response {
         return (StatusCode::SERVICE_UNAVAILABLE, "not ready: stopping\n").into_response();
     }
     // It serves its own clients all the same.
-    match api.pipeline.executor.relay.trouble() {
+    let executor = &api.pipeline.executor;
+    let trouble = executor.relay.trouble();
+    match trouble.or_else(|| executor.channels.trouble()) {
         Some(why) => format!("ready, but degraded: {why}\n").into_response(),
         None => "ready\n".into_response(),
     }

@@ -11,8 +11,8 @@ pub struct ClusterConfig {
     /// What the channels' names begin with: the `key` of Node.js' `@socket.io/redis-adapter` and
     /// `@socket.io/redis-emitter`, which reach the same connections.
     pub key: String,
-    /// Bytes that may wait to be published, such as while Redis is away. What comes beyond is lost to
-    /// other nodes, and counted.
+    /// Bytes that may wait to be published, such as while Redis is away; and as many of what plugins
+    /// publish to channels. What comes beyond is lost to other nodes, or listeners, and counted.
     pub queue_bytes: usize,
 }
 

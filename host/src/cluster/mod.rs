@@ -13,6 +13,7 @@
 //! | [`leases`] | that this one lives, and who else does |
 //! | [`burial`] | who is taken for dead, by whom |
 //! | [`status`] | all that, for operators |
+//! | [`bridge`] | channels of Redis and plugins |
 //!
 //! | in Redis | type | lives | what |
 //! |---|---|---|---|
@@ -20,11 +21,14 @@
 //! | `KEY#…`, `KEY-request#…`, `KEY-response#…` | channels | | see [`wire`] |
 //! | `PREFIX:burying` | string | 30 s, or until done | who takes others for dead |
 //! | `PREFIX:buried` | hash | an hour after the last | who was taken for dead, as of how many changes |
+//! | `PREFIX:channels` | channel | | marks among the messages of mapped channels, and news of their leases |
+//! | `PREFIX:channel:NAME` | hash | an hour after the last host | the lease of a mapped channel: see `bridge/lease.lua` |
 //!
 //! It stands beside the Socket.IO library and not under it as its adapter: who is in which room is
 //! `rooms`' business, and frames are handed to each connection apart. Nothing of this node ever waits
 //! for Redis, or fails because of it.
 
+pub mod bridge;
 mod burial;
 pub mod config;
 mod inbox;
@@ -47,7 +51,7 @@ use self::{
     names::Names,
     others::{Everyone, Others},
     own::Own,
-    publisher::Publisher,
+    publisher::{Counters, Publisher},
     wire::{Change, Channels},
 };
 use crate::{
@@ -140,8 +144,11 @@ impl Cluster {
         let (listening, health) = watch::channel(Health::Starting);
         let (moved, moves) = mpsc::unbounded_channel();
         let (wanted, wants) = mpsc::unbounded_channel();
-        let publisher =
-            Publisher::start(way_out, health.clone(), config.queue_bytes, metrics.clone());
+        let counters = Counters {
+            published: metrics.relayed.clone(),
+            lost: metrics.relay_lost.clone(),
+        };
+        let publisher = Publisher::start(way_out, health.clone(), config.queue_bytes, counters);
         Ok(Arc::new(Self {
             uid: fresh_node(),
             node: Mutex::new(fresh_node()),

@@ -3,8 +3,9 @@
 
 use crate::{
     link::{Link, is_uncertain, listener::Health},
-    metrics::{Metrics, count},
+    metrics::{Of, count},
 };
+use prometheus_client::metrics::{counter::Counter, family::Family};
 use redis::RedisError;
 use std::{
     collections::VecDeque,
@@ -51,12 +52,20 @@ impl Message {
     }
 }
 
+/// Where it is counted what became of messages.
+#[derive(Clone)]
+pub(super) struct Counters {
+    pub(super) published: Counter,
+    /// Those that were not, by reason.
+    pub(super) lost: Family<Of, Counter>,
+}
+
 /// See the module's page.
 pub(super) struct Publisher {
     messages: mpsc::UnboundedSender<Given>,
     waiting: Arc<AtomicUsize>,
     most: usize,
-    metrics: Arc<Metrics>,
+    counters: Counters,
 }
 
 impl Publisher {
@@ -65,20 +74,20 @@ impl Publisher {
         link: Link,
         health: watch::Receiver<Health>,
         most: usize,
-        metrics: Arc<Metrics>,
+        counters: Counters,
     ) -> Self {
         let (messages, given) = mpsc::unbounded_channel();
         let waiting = Arc::new(AtomicUsize::new(0));
         let counted = Counted {
             waiting: waiting.clone(),
-            metrics: metrics.clone(),
+            counters: counters.clone(),
         };
         tokio::spawn(publish(link, health, given, counted));
         Self {
             messages,
             waiting,
             most,
-            metrics,
+            counters,
         }
     }
 
@@ -93,7 +102,7 @@ impl Publisher {
         let size = message.size();
         if self.waiting.fetch_add(size, Ordering::AcqRel) + size > self.most {
             self.waiting.fetch_sub(size, Ordering::AcqRel);
-            count(&self.metrics.relay_lost, "full");
+            count(&self.counters.lost, "full");
             return;
         }
         // Only when the runtime ends is nobody there.
@@ -118,7 +127,7 @@ impl Publisher {
 
 struct Counted {
     waiting: Arc<AtomicUsize>,
-    metrics: Arc<Metrics>,
+    counters: Counters,
 }
 
 impl Counted {
@@ -134,7 +143,7 @@ impl Counted {
             let is_fresh = message.until > now;
             if !is_fresh {
                 self.waiting.fetch_sub(message.size(), Ordering::AcqRel);
-                count(&self.metrics.relay_lost, "late");
+                count(&self.counters.lost, "late");
             }
             is_fresh
         });
@@ -191,14 +200,14 @@ async fn publish(
         };
         match published {
             Ok(()) => {
-                counted.metrics.relayed.inc_by(batch.len() as u64);
+                counted.counters.published.inc_by(batch.len() as u64);
                 counted.drop_all(&mut batch);
             }
             // What Redis refuses it would refuse again, and what it took of the batch would go out again.
             Err(Some(error)) if !is_uncertain(&error) => {
-                tracing::error!(%error, "Redis refuses what is for other hosts");
+                tracing::error!(%error, "Redis refuses what is to be published");
                 for _ in &batch {
-                    count(&counted.metrics.relay_lost, "refused");
+                    count(&counted.counters.lost, "refused");
                 }
                 counted.drop_all(&mut batch);
             }

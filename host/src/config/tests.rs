@@ -251,3 +251,57 @@ fn what_could_not_work_is_refused_by_its_key() {
         assert!(found.len() == 1 && found[0].contains(expected), "{found:?}");
     }
 }
+
+#[test]
+fn channels_are_events_and_need_a_redis() {
+    let file = "[channels.\"message:new\"]\nkey = \"roomId\"\n[channels.\"a b\"]\nevent = \"x\"\nplugin = \"chat\"\n\
+                [plugin.chat]\nchannels = [\"message:*\"]";
+    let redis = [("REDIS_HOST", "127.0.0.1")];
+    let shown = load(file, &redis, Flags::default()).unwrap().show();
+    for config in [loaded(file, &redis), loaded(&shown, &[])] {
+        let events: Vec<_> = config.channels.values().flat_map(|it| &it.event).collect();
+        assert_eq!(
+            events.iter().map(|it| it.as_str()).collect::<Vec<_>>(),
+            ["x", "message:new"]
+        );
+        assert!(config.has_channels() && config.needs_redis());
+    }
+    for (file, environment, expected) in [
+        (file, &[][..], "channels.\"a b\": channels need a Redis"),
+        (
+            "[channels.x]\nevnt = \"y\"",
+            &redis[..],
+            "unknown key `channels.x.evnt`; did you mean `event`?",
+        ),
+        (
+            "[channels.\"switchboard:nodes\"]",
+            &redis[..],
+            "hosts themselves speak",
+        ),
+        (
+            "[channels.'a\"b']",
+            &redis[..],
+            "say which event it becomes",
+        ),
+        ("[channels.\"\"]", &redis[..], "channel `` is not valid"),
+        (
+            "[plugin.chat]\nchannels = [\"*a\"]",
+            &redis[..],
+            "plugin.chat.channels",
+        ),
+    ] {
+        let found = problems(file, environment).join("; ");
+        assert!(found.contains(expected), "{found}");
+    }
+}
+
+#[test]
+fn a_host_without_channels_needs_redis_for_other_things_only() {
+    let redis = ("REDIS_HOST", "127.0.0.1");
+    let alone = ("SWITCHBOARD_CLUSTER__ENABLED", "false");
+    assert!(!loaded("", &[redis, alone]).needs_redis());
+    assert!(loaded("[channels.x]", &[redis, alone]).needs_redis());
+    assert!(loaded("[plugin.chat]\nchannels = [\"x\"]", &[redis, alone]).needs_redis());
+    assert!(loaded("", &[redis]).has_channels());
+    assert!(!loaded("", &[]).has_channels());
+}

@@ -2,6 +2,7 @@
 //! the pipeline does that before it executes any of it.
 
 use super::{
+    channel::ChannelName,
     names::{RoomName, UserId},
     presence::Status,
 };
@@ -82,6 +83,14 @@ pub enum Instruction {
         user: UserId,
         /// As what.
         status: Status,
+    },
+    /// Publishes a message. No plugin writes this into its reply: it asks for it by the capability
+    /// `channels`, which has checked it.
+    Publish {
+        /// Where.
+        channel: ChannelName,
+        /// One JSON value.
+        payload: String,
     },
     /// Ends connections.
     Disconnect {

@@ -11,7 +11,9 @@ use serde_json::Value;
 pub const ALWAYS_GRANTED: [&str; 3] = ["log", "settings", "attachments"];
 
 /// The capabilities that a plugin's manifest must name.
-pub const GRANTABLE: [&str; 6] = ["rooms", "kv", "history", "timers", "typing", "presence"];
+pub const GRANTABLE: [&str; 7] = [
+    "rooms", "kv", "history", "timers", "typing", "presence", "channels",
+];
 
 /// The answer of `describe`.
 #[derive(Debug, Clone, Deserialize)]

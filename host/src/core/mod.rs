@@ -4,6 +4,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`names`] | ids and names as types of their own, each with its rule |
+//! | [`channel`] | channels of Redis, and which of them a plugin may publish to |
 //! | [`event`] | what happened, and to whom |
 //! | [`instruction`] | what a plugin wants done |
 //! | [`code`] | the error codes that a client can see |
@@ -16,6 +17,7 @@
 //! | [`manifest`] | what a plugin says of itself |
 //! | [`state`] | what a partition of stored state holds, and its texts |
 
+pub mod channel;
 pub mod code;
 pub mod event;
 pub mod instruction;

@@ -82,6 +82,19 @@ pub fn join_packet(name: &str, args: &str) -> String {
     text
 }
 
+/// Returns the array of one argument, a JSON text whose placeholders stand for nothing.
+///
+/// # Errors
+/// When the text is not one JSON value, or what [`check_args`] refuses.
+pub fn args_of_one(value: &str, depth: usize) -> Result<String, InvalidArgs> {
+    // By itself: a text such as `1, 2` is not JSON, and would be two arguments.
+    serde_json::from_str::<IgnoredAny>(value)
+        .map_err(|error| InvalidArgs::Json(error.to_string()))?;
+    let args = format!("[{value}]");
+    check_args(&args, 0, depth)?;
+    Ok(args)
+}
+
 /// How deep what comes in may be nested, its array included. Less than [`OUTGOING_DEPTH`], so that a
 /// plugin can put what came in into something of its own.
 pub const INCOMING_DEPTH: usize = 64;
@@ -271,6 +284,25 @@ mod tests {
             check_args(r#"[{"_placeholder":false,"num":9}]"#, 0, OUTGOING_DEPTH),
             Ok(())
         );
+    }
+
+    #[test]
+    fn one_argument_is_one_json_value() {
+        let of_one = |text| args_of_one(text, INCOMING_DEPTH);
+        assert_eq!(of_one(r#"{"a":1}"#).as_deref(), Ok(r#"[{"a":1}]"#));
+        assert_eq!(of_one("null").as_deref(), Ok("[null]"));
+        let placeholder = r#"{"_placeholder":true,"num":0}"#;
+        for bad in [
+            "",
+            "1,2",
+            "1]",
+            "{",
+            placeholder,
+            "1e999",
+            &"[".repeat(100_000),
+        ] {
+            assert!(of_one(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

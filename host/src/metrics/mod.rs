@@ -33,6 +33,22 @@ pub struct OfPlugin {
     pub outcome: Text,
 }
 
+/// The labels of what concerns one channel of Redis.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OfChannel {
+    /// The channel.
+    pub channel: Text,
+    /// `ok`, or what went wrong.
+    pub outcome: Text,
+}
+
+/// The label of what concerns one channel of Redis as a whole.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Channel {
+    /// The channel.
+    pub channel: Text,
+}
+
 /// The label of what concerns one plugin as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Plugin {
@@ -67,6 +83,14 @@ pub struct Metrics {
     pub relayed: Counter,
     /// Messages that did not reach other nodes, or came from them and were not understood, by reason.
     pub relay_lost: Family<Of, Counter>,
+    /// Messages of channels that became server events here, by `ok` or why not, or not well.
+    pub channel_messages: Family<OfChannel, Counter>,
+    /// Whether this host is the one that handles a channel's messages.
+    pub channel_held: Family<Channel, Gauge>,
+    /// Messages that plugins published.
+    pub published: Counter,
+    /// Messages of plugins that were not published, by reason.
+    pub publish_lost: Family<Of, Counter>,
     /// Calls of plugins.
     pub calls: Family<OfPlugin, Count>,
     /// How long calls took, in seconds.
@@ -138,6 +162,26 @@ impl Default for Metrics {
             relay_lost: register!(
                 "relay_lost",
                 "Messages between nodes that were lost, by reason",
+                Family::default()
+            ),
+            channel_messages: register!(
+                "channel_messages",
+                "Messages of channels handled here, by ok or what went wrong",
+                Family::default()
+            ),
+            channel_held: register!(
+                "channel_held",
+                "Whether this host handles the messages of a channel",
+                Family::default()
+            ),
+            published: register!(
+                "published",
+                "Messages that plugins published to channels",
+                Counter::default()
+            ),
+            publish_lost: register!(
+                "publish_lost",
+                "Messages of plugins that were not published, by reason",
                 Family::default()
             ),
             calls: register!(

@@ -7,6 +7,7 @@
 
 use crate::{
     core::{
+        channel::ChannelName,
         code::{Code, Failure},
         event::Event,
         instruction::{Answer, Attachment, Emission, Instruction, Reply, Target},
@@ -52,6 +53,8 @@ pub enum Step {
     Type(ConnectionId, RoomName, bool),
     /// A user wants to be seen as something.
     Choose(UserId, Status),
+    /// Publishes a message.
+    Publish(ChannelName, String),
     /// Ends connections.
     Disconnect {
         /// Which.
@@ -154,6 +157,7 @@ impl Checker<'_> {
                 Step::Type(own, room, typing)
             }
             Instruction::Choose { user, status } => Step::Choose(user, status),
+            Instruction::Publish { channel, payload } => Step::Publish(channel, payload),
             Instruction::Disconnect {
                 who,
                 reason,
@@ -337,6 +341,7 @@ mod tests {
                 manifest: Manifest::parse(r#"{"name":"chat","version":"1"}"#).unwrap(),
                 namespace: namespace.clone(),
                 rooms: [RoomPrefix::new("chat").unwrap()].into(),
+                channels: Vec::new(),
                 state: crate::ports::StateBounds::default(),
                 digest: String::new(),
             },

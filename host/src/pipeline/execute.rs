@@ -10,7 +10,7 @@ use crate::{
         recipient::Who,
     },
     metrics::{Metrics, count},
-    ports::{Asking, CloseReason, Frame, Relay, Relayed, SendError},
+    ports::{Asking, Channels, CloseReason, Frame, Relay, Relayed, SendError},
     presence::Presence,
     rooms::{Change, Rooms},
     typing::Typing,
@@ -33,6 +33,8 @@ pub struct Executor {
     pub metrics: Arc<Metrics>,
     /// Reaches the connections of other nodes.
     pub relay: Arc<dyn Relay>,
+    /// Publishes plugins' messages.
+    pub channels: Arc<dyn Channels>,
     /// When who types stops.
     pub typing: Arc<Typing>,
     /// What users are seen as.
@@ -127,6 +129,7 @@ impl Executor {
                     self.set_typing(namespace, id, room, typing, &mut effects);
                 }
                 Step::Choose(user, status) => self.presence.choose(&user, status, now_ms()),
+                Step::Publish(channel, payload) => self.channels.publish(&channel, payload),
                 Step::Disconnect {
                     who,
                     reason,

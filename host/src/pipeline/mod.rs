@@ -236,11 +236,18 @@ impl Pipeline {
     /// The plugins' failure, or the host's: `RATE_LIMITED` when too many wait for the same key,
     /// `NOT_FOUND` for a plugin that is not loaded, `UNKNOWN_EVENT`, `UNAVAILABLE` while stopping.
     pub async fn server_event(self: &Arc<Self>, event: ServerEvent) -> Outcome {
-        let pipeline = self.clone();
-        let stopping = Failure::new(Code::Unavailable, "the host is stopping");
         if self.stopping.is_cancelled() {
-            return Err(stopping);
+            return Err(is_stopping());
         }
+        self.taken_server_event(event).await
+    }
+
+    /// The same for an event that was taken before the host began to stop.
+    ///
+    /// # Errors
+    /// Those of [`Self::server_event`].
+    pub async fn taken_server_event(self: &Arc<Self>, event: ServerEvent) -> Outcome {
+        let pipeline = self.clone();
         let handled = self.tasks.spawn_on(
             async move {
                 let _turn = match &event.key {
@@ -270,7 +277,7 @@ impl Pipeline {
             },
             &self.runtime,
         );
-        handled.await.unwrap_or(Err(stopping))
+        handled.await.unwrap_or_else(|_| Err(is_stopping()))
     }
 
     // ---- one connection's mailbox ---------------------------------------------------------------
@@ -525,6 +532,10 @@ impl Pipeline {
 /// An event was refused, and answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refusal;
+
+fn is_stopping() -> Failure {
+    Failure::new(Code::Unavailable, "the host is stopping")
+}
 
 fn too_many(why: &str, retry_after_ms: u64) -> Failure {
     Failure::new(Code::RateLimited, why).with_details(json!({ "retryAfterMs": retry_after_ms }))

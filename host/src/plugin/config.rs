@@ -2,6 +2,7 @@
 
 use super::quarantine::QuarantineConfig;
 use crate::core::{
+    channel::ChannelGrant,
     manifest::{ALWAYS_GRANTED, GRANTABLE},
     names::{Namespace, PluginName, RoomPrefix, USER_PREFIX},
 };
@@ -42,6 +43,10 @@ pub struct PluginsConfig {
     pub max_instructions: usize,
     /// When a plugin that fails is given no more events.
     pub quarantine: QuarantineConfig,
+    /// Whether there is a Redis that plugins can publish to: no setting of its own, but what follows
+    /// from those of Redis.
+    #[serde(skip)]
+    pub has_redis: bool,
 }
 
 impl Default for PluginsConfig {
@@ -61,6 +66,7 @@ impl Default for PluginsConfig {
             max_reply_bytes: 8 << 20,
             max_instructions: 10_000,
             quarantine: QuarantineConfig::default(),
+            has_redis: false,
         }
     }
 }
@@ -136,6 +142,10 @@ pub struct PluginConfig {
     /// The capabilities that it is granted; those of its manifest when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub capabilities: Option<Vec<String>>,
+    /// The channels of Redis that it may publish to: names, or with a `*` at the end what they begin
+    /// with. None unless they are said.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub channels: Vec<ChannelGrant>,
     /// What the plugin reads as its settings.
     pub settings: toml::Table,
     /// Its own deadline.
@@ -159,6 +169,7 @@ impl Default for PluginConfig {
             namespace: Namespace::root(),
             rooms: None,
             capabilities: None,
+            channels: Vec::new(),
             settings: toml::Table::new(),
             deadline: None,
             isolation: None,

@@ -28,6 +28,8 @@ pub(super) struct About {
     pub(super) info: PluginInfo,
     pub(super) settings: String,
     pub(super) views: Views,
+    /// Whether there is a Redis to publish to.
+    pub(super) has_redis: bool,
     pub(super) metrics: Arc<Metrics>,
     pub(super) bounds: InstanceBounds,
 }

@@ -254,6 +254,7 @@ impl Loader {
         let info = PluginInfo {
             namespace: config.namespace.clone(),
             rooms: prefixes.into_iter().collect(),
+            channels: config.channels.clone(),
             state: StateBounds {
                 entries: config.max_state_entries,
                 bytes: config.max_state_bytes,
@@ -280,6 +281,7 @@ impl Loader {
             info,
             settings,
             views: self.views.clone(),
+            has_redis: self.config.has_redis,
             metrics: self.metrics.clone(),
             bounds: InstanceBounds {
                 memory_bytes: self.config.memory_bytes(),
@@ -366,6 +368,9 @@ impl Loader {
         if grants("typing") {
             wit::typing::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
         }
+        if grants("channels") {
+            wit::channels::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
+        }
         PluginPre::new(linker.instantiate_pre(component)?)
     }
 
@@ -375,6 +380,7 @@ impl Loader {
             manifest: Manifest::unknown(),
             namespace: crate::core::names::Namespace::root(),
             rooms: BTreeSet::new(),
+            channels: Vec::new(),
             state: StateBounds::default(),
             digest: String::new(),
         };

@@ -8,6 +8,7 @@
 //! | [`guest`] | one instance, what it may use, and the contract's types |
 //! | [`kept`] | instances that are kept for the next event |
 //! | [`capabilities`] | what plugins import |
+//! | [`channels`] | the same, for publishing to channels of Redis |
 //! | [`state`] | the same, of stored state |
 //! | [`quarantine`] | plugins that fail again and again are given no events |
 //! | [`registry`] | which generation is in force, from which file |
@@ -18,6 +19,7 @@
 mod bindings;
 mod cache;
 mod capabilities;
+mod channels;
 pub mod config;
 mod deadline;
 mod engine;

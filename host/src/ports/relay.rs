@@ -58,7 +58,7 @@ pub trait Relay: Send + Sync {
     fn close(&self) -> BoxFuture<'_, ()>;
 }
 
-/// The relay of a host that is alone.
+/// What stands where a host is alone.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Alone;
 

@@ -107,11 +107,12 @@ impl TestHost {
                 "message": "this connection is in as many rooms as it may be; leave one first",
             }));
         }
-        let (typing, choices) = {
+        let (typing, choices, published) = {
             let staged = &mut self.world.borrow_mut().staged;
             (
                 std::mem::take(&mut staged.typing),
                 std::mem::take(&mut staged.choices),
+                std::mem::take(&mut staged.published),
             )
         };
         let committed = self.world.borrow_mut().commit();
@@ -132,6 +133,7 @@ impl TestHost {
                 caused.push_back(typing_changed(connection, &room, starts));
             }
         }
+        self.world.borrow_mut().published.extend(published);
         while let Some(Caused {
             connection,
             name,

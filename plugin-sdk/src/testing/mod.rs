@@ -3,6 +3,7 @@
 // Assertions end a test by panicking.
 #![allow(clippy::panic)]
 
+pub(crate) mod channels;
 mod check;
 mod deliver;
 pub(crate) mod presence;

@@ -59,6 +59,9 @@ pub(super) struct Staged {
     pub(super) typing: Vec<(String, bool)>,
     /// What users are to be seen as.
     pub(super) choices: Vec<(String, Status)>,
+    /// Messages for channels, and their bytes.
+    pub(super) published: Vec<(String, Value)>,
+    pub(super) published_bytes: usize,
     /// Entries so far.
     pub(super) appended: u64,
     reads: usize,
@@ -80,6 +83,11 @@ pub(super) struct World {
     pub(super) settings: Value,
     pub(super) prefixes: Vec<&'static str>,
     pub(super) capabilities: Vec<&'static str>,
+    /// Channels that are granted, and whether there is no Redis.
+    pub(super) channels: Vec<String>,
+    pub(super) is_alone: bool,
+    /// What was published.
+    pub(super) published: Vec<(String, Value)>,
     pub(super) connections: BTreeMap<String, Connected>,
     pub(super) presence: Presence,
     pub(super) attachments: Vec<Vec<u8>>,

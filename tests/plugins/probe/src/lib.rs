@@ -33,7 +33,7 @@ impl Guest for Probe {
                 "server": reports::SERVER_EVENTS,
             },
             "rooms": [configuration.name],
-            "capabilities": ["log", "settings", "attachments", "rooms", "kv"],
+            "capabilities": ["log", "settings", "attachments", "rooms", "kv", "channels"],
             "settings": null,
             "state": { "reads": [1], "writes": 1 },
         });

@@ -4,7 +4,7 @@ use crate::bindings::switchboard::plugin::types::{
     Answer, Attachment, Disconnection, Emission, Event, Failure, Fault, Instruction, Membership,
     Message, Reply, Target,
 };
-use crate::bindings::switchboard::plugin::{attachments, kv, log, rooms};
+use crate::bindings::switchboard::plugin::{attachments, channels, kv, log, rooms};
 use crate::configuration::Configuration;
 use crate::{answered, failed, parsing};
 use serde_json::{Value, json};
@@ -30,6 +30,8 @@ pub(crate) const NAMES: &[&str] = &[
     "probe:whoami",
     "probe:busy",
     "probe:record",
+    "probe:publish",
+    "probe:heard",
     "shared",
 ];
 
@@ -97,6 +99,8 @@ pub(crate) fn handle(
         "probe:whoami" => who_am_i(configuration, event),
         "probe:busy" => busy(configuration, &args),
         "probe:record" => record(configuration, event, &args),
+        "probe:publish" => publish(configuration, &args),
+        "probe:heard" => heard(configuration, &args),
         "shared" => shared(configuration, &args),
         other => Err(failed("UNKNOWN_EVENT", format!("not subscribed: {other}"))),
     }
@@ -314,6 +318,35 @@ fn record(configuration: &Configuration, event: &Event, args: &[Value]) -> Resul
         &format!("recorded <{}> <{n}>", own_connection(event)?),
     );
     Ok(answered(configuration, json!({ "n": n })))
+}
+
+/// `([channel, text of the payload], …)` publishes each; fails afterwards where the last is `"fail"`.
+fn publish(configuration: &Configuration, args: &[Value]) -> Result<Reply, Failure> {
+    for message in args {
+        if message == "fail" {
+            return Err(failed(
+                "CONFLICT",
+                "published, and then thought better of it",
+            ));
+        }
+        let pair = message.as_array().map(Vec::as_slice).unwrap_or_default();
+        channels::publish(parsing::text(pair, 0)?, parsing::text(pair, 1)?).map_err(fault)?;
+    }
+    Ok(answered(configuration, json!({})))
+}
+
+/// `(list, from)` answers with what came by channels since so many, as `probe-heard` has noted it.
+fn heard(configuration: &Configuration, args: &[Value]) -> Result<Reply, Failure> {
+    let partition = format!("heard:{}", parsing::text(args, 0)?);
+    let after = format!("{:08}", parsing::number(args, 1)? - 1);
+    let after = (after.as_str() >= "0").then_some(after);
+    let page = kv::list(&partition, "", after.as_deref(), 900).map_err(fault)?;
+    let entries: Vec<Value> = page
+        .iter()
+        .filter(|(key, _)| key != "~count")
+        .map(|(_, value)| serde_json::from_str(value).unwrap_or_default())
+        .collect();
+    Ok(answered(configuration, json!({ "entries": entries })))
 }
 
 /// `({ PLUGIN: what })`: each plugin looks up under its own name whether to `answer`, to `fail`, to

@@ -25,6 +25,8 @@ pub(crate) const SERVER_EVENTS: &[&str] = &[
     "probe-silent",
     "probe-order",
     "probe-settings",
+    "probe-heard",
+    "probe-slow",
 ];
 
 /// Tells the room `PREFIX:watchers` about a notice.
@@ -81,6 +83,11 @@ pub(crate) fn server_event(
             let set: Value = serde_json::from_str(&settings::get()).unwrap_or_default();
             Ok(answered(configuration, json!({ "settings": set })))
         }
+        "probe-heard" => heard(configuration, event, &data),
+        "probe-slow" => {
+            spin();
+            heard(configuration, event, &data)
+        }
         other => Err(failed("NOT_FOUND", format!("not subscribed: {other}"))),
     }
 }
@@ -97,4 +104,32 @@ fn order(configuration: &Configuration, data: &Value) -> Result<Reply, Failure> 
         configuration,
         json!({ "n": n, "previous": previous }),
     ))
+}
+
+/// Notes a message behind those that came before, in a list of its own where it names one.
+fn heard(
+    configuration: &Configuration,
+    event: &ServerEvent,
+    data: &Value,
+) -> Result<Reply, Failure> {
+    if data.get("fail").is_some() {
+        return Err(failed("CONFLICT", "the message asked for a failure"));
+    }
+    let list = data.get("list").and_then(Value::as_str).unwrap_or_default();
+    let partition = format!("heard:{list}");
+    let failure = |fault: kv::Fault| failed(&fault.code, fault.message);
+    let count = kv::get(&partition, "~count").map_err(failure)?;
+    let count: u64 = count.and_then(|count| count.parse().ok()).unwrap_or(0);
+    let entry = json!({ "name": event.name, "source": event.source, "data": data }).to_string();
+    kv::set(&partition, &format!("{count:08}"), &entry, None).map_err(failure)?;
+    kv::set(&partition, "~count", &(count + 1).to_string(), None).map_err(failure)?;
+    Ok(answered(configuration, json!({})))
+}
+
+/// Works for some milliseconds.
+fn spin() {
+    let mut state: u64 = 1;
+    for round in 0..5_000_000 {
+        state = std::hint::black_box(state.wrapping_mul(31).wrapping_add(round));
+    }
 }
