@@ -31,9 +31,9 @@ function generator(seed) {
 const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
 /** Three hosts on one Redis, which keeps nothing when it is killed. */
-async function three() {
+async function three(more = {}) {
   const redis = await Redis.start(["--appendonly", "no"]);
-  const options = { plugins: ["rooms"], redisPort: redis.port, quarantineFaults: 10_000 };
+  const options = { plugins: ["rooms"], redisPort: redis.port, quarantineFaults: 10_000, ...more };
   const hosts = await Promise.all([0, 1, 2].map(() => startHost(options)));
   return { redis, hosts };
 }
@@ -259,11 +259,18 @@ scenario("hosts that die with 200 users in rooms, alone, together, and only seem
   assert.ok(grown < 32e6, `${grown} bytes`);
 }, { timeout: 180_000 });
 
-scenario("300 users come and go at random on three hosts, and in the end everybody knows who is where", async (context) => {
+scenario("300 users come and go at random on three hosts, and in the end everybody knows who is where, and who is there at all", async (context) => {
   const random = generator(SEED + 1);
   const pick = (list) => list[Math.floor(random() * list.length)];
   context.diagnostic(`seed ${SEED}`);
-  const { hosts } = await three();
+  const { hosts } = await three({ presenceGrace: "1s", plugin: { rooms: { settings: { presence: "everyone" } } } });
+  const watchers = await Promise.all(hosts.map((host, n) => connect(host, `watcher-${n}`)));
+  const views = watchers.map((watcher) => {
+    const view = new Map();
+    watcher.socket.offAny();
+    watcher.socket.on("user:status", ({ userId, status }) => view.set(userId, status));
+    return view;
+  });
   const ROOMS = Array.from({ length: 8 }, (_, n) => `room-${n}`);
   for (const roomId of ROOMS) await hosts[0].tell("room-create", { roomId, name: roomId }, { plugin: "rooms" });
   const there = new Set();
@@ -314,5 +321,11 @@ scenario("300 users come and go at random on three hosts, and in the end everybo
   context.diagnostic(JSON.stringify(counts));
   for (const room of ROOMS) await known(hosts, room, () => [...there].filter(({ rooms }) => rooms.has(room)));
   for (const client of there) assert.ok(client.connected, client.userId);
+  const online = [...new Set([...there].map(({ userId }) => userId))].toSorted();
+  const seen = (view) => [...view].filter(([user, status]) => status === "online" && user.startsWith("user-")).map(([user]) => user).toSorted();
+  await waitFor(
+    () => views.every((view) => JSON.stringify(seen(view)) === JSON.stringify(online)),
+    () => `${online.length} users to be seen online; they are ${views.map((view) => seen(view).length)}`,
+  );
   assert.ok(counts.cuts > 10 && counts.disconnects > 10, JSON.stringify(counts));
 }, { timeout: 60_000 + RESTLESS * 1_000 });

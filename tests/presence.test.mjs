@@ -138,6 +138,7 @@ scenario("when a host dies its users are offline, each told once, but those with
   // One has just gone, and lingers there.
   const lingering = await student(dying, "lingering");
   for (const watcher of watchers) await hears(watcher, "lingering", ["online"]);
+  for (const watcher of watchers) await sees(watcher, Object.fromEntries(users.map((user) => [user, "online"])));
   lingering.close();
   await dying.kill();
   for (const watcher of watchers) {
