@@ -193,6 +193,11 @@ impl Load {
 async fn ask(client: &mut Socket, event: &str, room: &str) {
     let packet = format!(r#"420["{event}",{{"roomId":"{room}"}}]"#);
     client.send(Message::text(packet)).await.unwrap();
+    let answered = tokio::time::timeout(LATE, answer(client)).await;
+    answered.expect("what is asked is answered in time");
+}
+
+async fn answer(client: &mut Socket) {
     loop {
         let Message::Text(text) = client.next().await.unwrap().unwrap() else {
             continue;

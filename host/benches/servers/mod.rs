@@ -5,9 +5,11 @@ use socketioxide::{
     SocketIo,
     adapter::Adapter,
     extract::{AckSender, Data, SocketRef},
+    handler::ConnectHandler,
 };
 use socketioxide_redis::{RedisAdapter, RedisAdapterCtr};
 use std::{
+    convert::Infallible,
     io::{BufRead, BufReader},
     net::{SocketAddr, TcpListener},
     path::Path,
@@ -159,13 +161,13 @@ impl Pair {
 
 /// Serves what the plugin does natively, with the library's own Redis adapter.
 pub(crate) async fn serve_bare(redis: u16) {
-    let client = redis::Client::open(format!("redis://127.0.0.1:{redis}?protocol=RESP3")).unwrap();
+    let client = redis::Client::open(format!("redis://127.0.0.1:{redis}?protocol=resp3")).unwrap();
     let adapter = RedisAdapterCtr::new_with_redis(&client).await.unwrap();
     let (layer, io) = SocketIo::builder()
         .max_buffer_size(4_096)
         .with_adapter::<RedisAdapter<_>>(adapter)
         .build_layer();
-    io.ns("/", on_connect).await.unwrap();
+    io.ns("/", connected.with(prepare)).await.unwrap();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     println!("listening on http://{}", listener.local_addr().unwrap());
     let router = axum::Router::new().layer(layer);
@@ -180,7 +182,11 @@ struct OfRoom {
     room_id: String,
 }
 
-async fn on_connect<A: Adapter>(socket: SocketRef<A>) {
+async fn connected<A: Adapter>(_: SocketRef<A>) {}
+
+/// Registers what is served before the client is told that it is connected: what it sent at once
+/// would be lost otherwise.
+async fn prepare<A: Adapter>(socket: SocketRef<A>) -> Result<(), Infallible> {
     socket.on(
         "load:join",
         async |socket: SocketRef<A>, Data::<OfRoom>(of), ack: AckSender<A>| {
@@ -202,4 +208,5 @@ async fn on_connect<A: Adapter>(socket: SocketRef<A>) {
             socket.within(room).emit("load:said", &said).await.ok();
         },
     );
+    Ok(())
 }
