@@ -146,7 +146,7 @@ pub struct Loaded {
 }
 
 /// Names that front ends and backends of older servers are configured with, and the keys that they stand for.
-const KNOWN_VARIABLES: [(&str, &[&str], Form); 9] = [
+const KNOWN_VARIABLES: [(&str, &[&str], Form); 10] = [
     ("WEBSOCKET_PATH", &["socket", "path"], Form::Text),
     (
         "WEBSOCKET_CORS_ORIGIN",
@@ -163,6 +163,7 @@ const KNOWN_VARIABLES: [(&str, &[&str], Form); 9] = [
         &["socket", "ping_interval"],
         Form::Milliseconds,
     ),
+    ("REDIS_URL", &["redis", "url"], Form::Text),
     ("REDIS_HOST", &["redis", "host"], Form::Text),
     ("REDIS_PORT", &["redis", "port"], Form::Any),
     ("REDIS_PASSWORD", &["redis", "password"], Form::Text),
@@ -247,11 +248,8 @@ impl Config {
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
-        let port = self
-            .server
-            .listen
-            .rsplit_once(':')
-            .map(|(_, port)| port.parse::<u16>());
+        let port = self.server.listen.rsplit_once(':');
+        let port = port.map(|(_, port)| port.parse::<u16>());
         if !matches!(port, Some(Ok(_))) {
             problems.push(format!(
                 "server.listen: expected an address with a port such as `127.0.0.1:3000`, got `{}`",
@@ -262,6 +260,7 @@ impl Config {
         problems.extend(self.auth.problems());
         problems.extend(self.limits.problems());
         problems.extend(self.api.problems());
+        problems.extend(self.redis.problems());
         problems.extend(self.plugins.problems());
         for (name, plugin) in &self.plugin {
             problems.extend(plugin.problems(name));

@@ -41,10 +41,21 @@ const KEYS = {
   state: ["state", "backend"],
   stateDir: ["state", "dir"],
   typingTimeout: ["typing", "timeout"],
+  redisUrl: ["redis", "url"],
   redisPort: ["redis", "port"],
+  redisUsername: ["redis", "username"],
   redisPassword: ["redis", "password"],
   redisTimeout: ["redis", "timeout"],
+  redisTls: ["redis", "tls"],
+  redisCa: ["redis", "ca"],
+  redisCertificate: ["redis", "certificate"],
+  redisKey: ["redis", "key"],
   redisCluster: ["redis", "cluster"],
+  redisNodes: ["redis", "nodes"],
+  redisSentinels: ["redis", "sentinels"],
+  redisMaster: ["redis", "master"],
+  sentinelUsername: ["redis", "sentinel_username"],
+  sentinelPassword: ["redis", "sentinel_password"],
 };
 
 /** The key of the server API in test hosts. */

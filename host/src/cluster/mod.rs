@@ -115,18 +115,13 @@ impl Cluster {
         namespaces: &[Namespace],
         metrics: Arc<Metrics>,
     ) -> Result<Arc<Self>> {
-        let (host, port) = (redis.host(), redis.port());
-        let cannot = || {
-            format!(
-                "Redis at {host}:{port} cannot be used (redis.host, redis.port, redis.password)"
-            )
-        };
+        let (place, keys) = (redis.place(), redis.keys());
+        let cannot = || format!("Redis at {place} cannot be used ({keys})");
         // By one connection, since that keeps the order.
         let way_out = Link::open_single(redis).await.with_context(cannot)?;
         let link = Link::open(redis).await.with_context(cannot)?;
         tracing::info!(
-            host,
-            port,
+            redis = place,
             key = config.key,
             "other hosts are reached by Redis"
         );

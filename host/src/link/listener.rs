@@ -1,9 +1,15 @@
 //! Listening to channels of Redis, through everything that may happen to the connection.
 
-use super::{client, config::RedisConfig};
+use super::{
+    config::RedisConfig,
+    reach::{Place, lost, moved, reach},
+};
 use futures_util::StreamExt;
 use rand::Rng;
-use redis::{ErrorKind, RedisError, RedisResult, aio::PubSubSink};
+use redis::{
+    RedisError, RedisResult,
+    aio::{PubSubSink, PubSubStream},
+};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     time::Duration,
@@ -72,14 +78,15 @@ async fn session(
     heard: &mut impl FnMut(&str, &[u8]),
 ) -> RedisError {
     let connected = timeout(config.timeout, connect(config, topics)).await;
-    let (sink, mut messages) = match connected {
+    let (sink, mut messages, place) = match connected {
         Ok(Ok(connected)) => connected,
         Ok(Err(error)) => return error,
         Err(_) => return lost("it does not answer"),
     };
     health.send_replace(Health::Listening);
     let alive = keep_alive(sink, config.timeout);
-    tokio::pin!(alive);
+    let moved = moved(config, &place);
+    tokio::pin!(alive, moved);
     loop {
         tokio::select! {
             message = messages.next() => match message {
@@ -93,6 +100,7 @@ async fn session(
                 None => return lost("the connection was closed"),
             },
             error = &mut alive => return error,
+            () = &mut moved => return lost("another server is the master now"),
         }
     }
 }
@@ -100,15 +108,20 @@ async fn session(
 async fn connect(
     config: &RedisConfig,
     topics: &[Topic],
-) -> RedisResult<(PubSubSink, redis::aio::PubSubStream)> {
-    let (mut sink, messages) = client(config)?.get_async_pubsub().await?.split();
+) -> RedisResult<(PubSubSink, PubSubStream, Place)> {
+    let listening = reach(
+        config,
+        |client| async move { client.get_async_pubsub().await },
+    );
+    let (connection, place) = listening.await?;
+    let (mut sink, messages) = connection.split();
     for topic in topics {
         match topic {
             Topic::Channel(name) => sink.subscribe(name).await?,
             Topic::Prefix(prefix) => sink.psubscribe(format!("{}*", escaped(prefix))).await?,
         }
     }
-    Ok((sink, messages))
+    Ok((sink, messages, place))
 }
 
 /// Returns a text as a pattern of Redis that matches it and nothing else.
@@ -128,8 +141,4 @@ async fn keep_alive(mut sink: PubSubSink, patience: Duration) -> RedisError {
             Err(_) => return lost("it does not answer"),
         }
     }
-}
-
-fn lost(why: &'static str) -> RedisError {
-    RedisError::from((ErrorKind::Io, why))
 }
