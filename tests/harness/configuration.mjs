@@ -45,6 +45,8 @@ const KEYS = {
   redisPort: ["redis", "port"],
   redisUsername: ["redis", "username"],
   redisPassword: ["redis", "password"],
+  clusterMode: ["cluster", "mode"],
+  subscriptions: ["cluster", "subscriptions"],
   redisTimeout: ["redis", "timeout"],
   redisTls: ["redis", "tls"],
   redisCa: ["redis", "ca"],

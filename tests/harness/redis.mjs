@@ -78,6 +78,11 @@ export class Redis {
     return execFileSync("redis-cli", all, { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] }).trim();
   }
 
+  /** Returns how many listen to a sharded channel. */
+  subscribers(channel) {
+    return Number(this.command("pubsub", "shardnumsub", channel).split("\n")[1]);
+  }
+
   async kill() {
     this.process.kill("SIGKILL");
     await this.exit;
@@ -115,6 +120,39 @@ export class RedisCluster {
     await waitFor(() => cluster.masters.every(isUp), "the cluster to serve all slots", 30_000);
     cluster.port = first.port;
     return cluster;
+  }
+
+  /** Returns how many listen to a sharded channel. */
+  subscribers(channel) {
+    return this.masters.map((master) => master.subscribers(channel)).reduce((one, other) => one + other);
+  }
+
+  /** Gives the slot of a channel without keys to another master. */
+  move(channel) {
+    const [first] = this.masters;
+    const slot = first.command("cluster", "keyslot", channel);
+    const ids = this.masters.map((master) => master.command("cluster", "myid"));
+    const owner = this.masters.findIndex((master, n) => {
+      const own = master.command("cluster", "nodes").split("\n").find((line) => line.startsWith(ids[n]));
+      return own.split(" ").slice(8).some((range) => {
+        const [from, to = from] = range.split("-").map(Number);
+        return from <= slot && slot <= to;
+      });
+    });
+    const next = (owner + 1) % this.masters.length;
+    const order = [next, owner, (owner + 2) % this.masters.length];
+    for (const n of order) this.masters[n].command("cluster", "setslot", slot, "node", ids[next]);
+  }
+
+  /** Ends all of its processes, and starts them again. */
+  async kill() {
+    await Promise.all(this.masters.map((master) => master.kill()));
+  }
+
+  async start() {
+    await Promise.all(this.masters.map((master) => master.start()));
+    const isUp = (master) => master.command("cluster", "info").includes("cluster_state:ok");
+    await waitFor(() => this.masters.every(isUp), "the cluster to serve all slots", 30_000);
   }
 
   /** Returns how many keys each master has. */

@@ -23,7 +23,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(400);
 
 /// How often it is made sure that the connection lives. An idle one that does not would be found out
 /// by nobody else.
-const PING: Duration = Duration::from_secs(1);
+pub(super) const PING: Duration = Duration::from_secs(1);
 
 /// What is listened to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,20 +53,35 @@ pub async fn listen(
     health: watch::Sender<Health>,
     mut heard: impl FnMut(&str, &[u8]),
 ) {
-    let mut pause = PAUSE;
+    let mut pauses = Pauses::default();
     loop {
         let ended = tokio::select! {
             ended = session(&config, &topics, &health, &mut heard) => ended,
             () = health.closed() => return,
         };
         let was_there = *health.borrow() == Health::Listening;
-        if was_there {
-            pause = PAUSE;
-        }
         health.send_replace(Health::Lost(ended.to_string()));
-        let jitter = rand::rng().random_range(pause / 2..pause);
-        tokio::time::sleep(jitter).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        tokio::time::sleep(pauses.next(was_there)).await;
+    }
+}
+
+/// The pauses between attempts.
+#[derive(Default)]
+pub(super) struct Pauses(Option<Duration>);
+
+impl Pauses {
+    /// Returns how long to wait for the next attempt. They grow until one has succeeded.
+    pub(super) fn next(&mut self, succeeded: bool) -> Duration {
+        let pause = self.0.take().filter(|_| !succeeded).unwrap_or(PAUSE);
+        self.0 = Some((pause * 2).min(LONGEST_PAUSE));
+        rand::rng().random_range(pause / 2..pause)
+    }
+}
+
+/// Has a message handled. A defect of the host's own must not make it deaf.
+pub(super) fn hear(channel: &str, handle: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(handle)).is_err() {
+        tracing::error!(channel, "handling a message of Redis panicked");
     }
 }
 
@@ -92,10 +107,7 @@ async fn session(
             message = messages.next() => match message {
                 Some(message) => {
                     let (channel, bytes) = (message.get_channel_name(), message.get_payload_bytes());
-                    // A defect of the host's own must not make it deaf.
-                    if catch_unwind(AssertUnwindSafe(|| heard(channel, bytes))).is_err() {
-                        tracing::error!(channel, "handling a message of Redis panicked");
-                    }
+                    hear(channel, || heard(channel, bytes));
                 }
                 None => return lost("the connection was closed"),
             },

@@ -6,13 +6,14 @@
 //! | [`tls`] | whom to trust, and what to show |
 //! | [`reach`] | the way to a server |
 //! | [`single`] | a connection that comes back |
-//! | [`listener`] | listening to channels |
+//! | [`listener`], [`shards`] | listening to channels, and to sharded ones |
 //! | [`wait`] | the start |
 
 pub mod address;
 pub mod config;
 pub mod listener;
 mod reach;
+pub mod shards;
 pub mod single;
 mod tls;
 pub mod wait;
@@ -20,7 +21,7 @@ pub mod wait;
 use self::{config::RedisConfig, single::Single};
 use redis::{
     Cmd, ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind, Value, aio::ConnectionLike,
-    cluster::ClusterClient, cluster_async::ClusterConnection,
+    cluster::ClusterClient, cluster_async::ClusterConnection, cluster_routing::Slot,
 };
 use std::time::Duration;
 
@@ -135,6 +136,26 @@ impl Link {
 /// So that an answer that was lost can be asked for again within the time for the whole.
 fn response_timeout(config: &RedisConfig) -> Duration {
     config.timeout / 2
+}
+
+/// Returns which commands on a key may go out with those on another.
+#[must_use]
+pub fn slot_of(key: &str) -> Slot {
+    Slot::for_key(key)
+}
+
+/// Tells whether it may be different in a moment: what was asked was not run, or it is not known whether.
+#[must_use]
+pub fn is_passing(error: &RedisError) -> bool {
+    use ServerErrorKind::{Ask, BusyLoading, ClusterDown, MasterDown, Moved, TryAgain};
+    let passing = match error.kind() {
+        ErrorKind::Server(kind) => matches!(
+            kind,
+            Ask | BusyLoading | ClusterDown | MasterDown | Moved | TryAgain
+        ),
+        kind => kind == ErrorKind::ClusterConnectionNotFound,
+    };
+    passing || is_uncertain(error)
 }
 
 /// Tells whether it is not known if a command was run.

@@ -5,8 +5,8 @@ use super::{config::RedisConfig, response_timeout, tls};
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, FromRedisValue,
-    IntoConnectionInfo, RedisConnectionInfo, RedisError, RedisResult, TlsCertificates,
-    aio::MultiplexedConnection,
+    IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo, RedisError, RedisResult,
+    TlsCertificates, aio::MultiplexedConnection,
 };
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
@@ -137,7 +137,8 @@ async fn master(
     first_of(asked).await
 }
 
-fn times(config: &RedisConfig) -> AsyncConnectionConfig {
+/// Returns how long a connection may take, to be made and to answer.
+pub(super) fn times(config: &RedisConfig) -> AsyncConnectionConfig {
     AsyncConnectionConfig::new()
         .set_connection_timeout(Some(config.timeout))
         .set_response_timeout(Some(response_timeout(config)))
@@ -150,6 +151,26 @@ async fn multiplexed(
     client
         .get_multiplexed_async_connection_with_config(&times)
         .await
+}
+
+/// Connects in the newer protocol, in which messages and answers can share a connection.
+pub(super) async fn speak_newer(
+    client: Client,
+    times: AsyncConnectionConfig,
+) -> RedisResult<MultiplexedConnection> {
+    let info = client.get_connection_info().clone();
+    let login = info.redis_settings().clone();
+    let login = login.set_protocol(ProtocolVersion::RESP3);
+    multiplexed(Client::open(info.set_redis_settings(login))?, times).await
+}
+
+/// Returns the way to one node of a cluster.
+///
+/// # Errors
+/// When the files of TLS cannot be read.
+pub(super) async fn client_of(config: &RedisConfig, place: &Place) -> RedisResult<Client> {
+    let certificates = tls::certificates(config).await?;
+    client(redis_info(config, place), certificates.as_ref())
 }
 
 fn redis_info(config: &RedisConfig, place: &Place) -> RedisResult<ConnectionInfo> {
@@ -219,7 +240,8 @@ async fn first_of<T>(
     }
 }
 
-async fn within<T>(
+/// Does something in time.
+pub(super) async fn within<T>(
     patience: Duration,
     work: impl Future<Output = RedisResult<T>>,
 ) -> RedisResult<T> {
