@@ -173,7 +173,7 @@ scenario("by Sentinels: kill -9 the master, and the hosts follow to the next", a
 scenario("by Sentinels: a failover that somebody asks for is followed, and a wrong name or password said", async () => {
   const group = await Sentinels.start({ own: "of-the-sentinels" });
   const options = { redisSentinels: group.addresses, redisMaster: MASTER, sentinelPassword: "of-the-sentinels" };
-  const { clients } = await works(options);
+  const { clients } = await works({ ...options, clusterMode: "sharded" });
   group.sentinels[0].command("sentinel", "failover", MASTER);
   await waitFor(() => group.known() === group.replica.port, "the failover", 30_000);
   await reaches(clients[0], clients[1], "probe:links", "after the failover");
@@ -194,6 +194,7 @@ scenario("a Redis Cluster whose first nodes are not there is reached by another,
     const dead = `127.0.0.1:${await freePort()}`;
     const nodes = cluster.masters.map(({ port }) => `127.0.0.1:${port}`);
     const files = tls ? { redisTls: true, redisCa: authority.ca } : {};
+    await hasWorked({ redisCluster: true, redisNodes: [dead, ...nodes], clusterMode: "sharded", ...files });
     const { clients } = await works({ redisCluster: true, redisNodes: [dead, ...nodes], ...files });
     // The one that they all listen at and publish by.
     await cluster.masters[0].kill();

@@ -6,7 +6,7 @@
 //! | [`wire`] | the messages of Node.js' adapter |
 //! | [`sharded`] | those of its sharded adapter |
 //! | [`packets`] | what both have in common |
-//! | [`format`] | which of both is spoken |
+//! | [`mod@format`] | which of both is spoken |
 //! | [`subscriptions`] | which sharded channels are listened to |
 //! | [`questions`] | what plugins have asked clients elsewhere |
 //! | [`msgpack`] | JSON with attachments, as Node.js writes it |

@@ -19,7 +19,7 @@ use std::{
 /// For how long a room into which others were put is spoken to on the channel of all: they have to
 /// subscribe first.
 const FRESH: Duration = Duration::from_secs(5);
-/// Such rooms, before those that are not any more are forgotten.
+/// Such rooms at least, before those that are not any more are looked for.
 const FRESH_ROOMS: usize = 1_024;
 
 /// See the module's page.
@@ -36,6 +36,8 @@ struct State {
     rooms: HashMap<(Namespace, RoomName), usize>,
     /// When others were last put into it.
     fresh: HashMap<(Namespace, RoomName), Instant>,
+    /// How many there were after that was looked for last.
+    kept: usize,
 }
 
 impl Subscriptions {
@@ -120,8 +122,9 @@ impl Subscriptions {
     /// Takes note that connections of other nodes are put into a room.
     pub(super) fn put(&self, namespace: &Namespace, room: &RoomName, now: Instant) {
         let mut state = self.state.lock();
-        if state.fresh.len() >= FRESH_ROOMS {
+        if state.fresh.len() >= FRESH_ROOMS.max(2 * state.kept) {
             state.fresh.retain(|_, since| now < *since + FRESH);
+            state.kept = state.fresh.len();
         }
         state.fresh.insert((namespace.clone(), room.clone()), now);
     }

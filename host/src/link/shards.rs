@@ -4,8 +4,9 @@
 use super::{
     config::RedisConfig,
     listener::{Health, PING, Pauses, hear},
-    reach::{Place, client_of, connect, lost, moved, reach, times, within},
+    reach::{Place, client_of, connect, lost, moved, reach, speak_newer, times, within},
 };
+use futures_util::future::try_join_all;
 use parking_lot::Mutex;
 use redis::{
     Cmd, Pipeline, PushInfo, PushKind, RedisResult, Value,
@@ -255,8 +256,7 @@ impl Servers {
             })
         };
         if !config.cluster {
-            let speak = |client| async { super::reach::speak_newer(client, times()).await };
-            let (connection, place) = reach(config, speak).await?;
+            let (connection, place) = reach(config, |client| speak_newer(client, times())).await?;
             return Ok(Self {
                 connections: vec![connection],
                 slots: None,
@@ -266,14 +266,19 @@ impl Servers {
         let (mut node, place) = connect(config).await?;
         let mut ask = redis::cmd("CLUSTER");
         let owners = owners(node.req_packed_command(ask.arg("SLOTS")).await?, &place.0);
-        let mut connections = Vec::with_capacity(owners.len());
-        let mut slots = HashMap::new();
-        for (number, (owner, ranges)) in owners.into_iter().enumerate() {
-            let client = client_of(config, &owner).await?;
-            connections.push(super::reach::speak_newer(client, times()).await?);
-            let ranges = ranges.into_iter().flatten();
-            slots.extend(ranges.filter_map(Slot::new).map(|slot| (slot, number)));
-        }
+        let connections = owners.keys().map(|owner| async {
+            let client = client_of(config, owner).await?;
+            speak_newer(client, times()).await
+        });
+        let connections = try_join_all(connections).await?;
+        let slots = owners
+            .into_values()
+            .enumerate()
+            .flat_map(|(number, ranges)| {
+                let slots = ranges.into_iter().flatten().filter_map(Slot::new);
+                slots.map(move |slot| (slot, number))
+            });
+        let slots = slots.collect();
         Ok(Self {
             connections,
             slots: Some(slots),

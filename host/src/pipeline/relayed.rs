@@ -79,6 +79,13 @@ impl Pipeline {
         attachments: Vec<Bytes>,
     ) {
         let depth = asking.depth.saturating_add(1);
+        if depth > self.depth {
+            tracing::error!(
+                plugin = %asking.plugin, depth,
+                "plugins cause events of each other without end; an acknowledgement is dropped"
+            );
+            return;
+        }
         let notice = Notice::Acknowledged {
             token: asking.token.clone(),
             plugin: asking.plugin.as_str().into(),
