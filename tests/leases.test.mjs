@@ -64,6 +64,7 @@ scenario("who is in a room is known on every host, and first and last are of all
   await ben.must("probe:emit", { name: "probe:news", args: ["for one"], to: [`connection:${one.id}`] });
   assert.equal(await one.next("probe:news"), "for one");
 
+  await waitFor(async () => (await known(one, room)).connections.includes(two.id), "the other join to be known");
   await one.must("probe:leave", room);
   await waitFor(async () => !(await known(two, room)).connections.includes(one.id), "the leave to be known");
   two.close();

@@ -274,7 +274,13 @@ async fn join_cluster(config: &Config, metrics: &Arc<Metrics>) -> Result<Option<
         return Ok(None);
     }
     let namespaces = namespaces(config);
-    let cluster = Cluster::join(&config.cluster, &config.redis, &namespaces, metrics.clone());
+    let cluster = Cluster::join(
+        &config.cluster,
+        &config.redis,
+        &namespaces,
+        config.socket.ack_timeout,
+        metrics.clone(),
+    );
     Ok(Some(cluster.await?))
 }
 

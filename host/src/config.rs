@@ -190,11 +190,8 @@ impl Config {
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
-        let port = self
-            .server
-            .listen
-            .rsplit_once(':')
-            .map(|(_, port)| port.parse::<u16>());
+        let port = self.server.listen.rsplit_once(':');
+        let port = port.map(|(_, port)| port.parse::<u16>());
         if !matches!(port, Some(Ok(_))) {
             problems.push(format!(
                 "server.listen: expected an address with a port such as `127.0.0.1:3000`, got `{}`",
@@ -207,6 +204,7 @@ impl Config {
         problems.extend(self.api.problems());
         let key = &self.cluster.key;
         problems.extend(channels::problems(&self.channels, &self.redis, key));
+        problems.extend(self.redis.problems());
         problems.extend(self.plugins.problems());
         for (name, plugin) in &self.plugin {
             problems.extend(plugin.problems(name));

@@ -144,7 +144,8 @@ impl Plugin {
         self.on_notice("presence", handler)
     }
 
-    /// Handles clients' answers to emissions that asked for them.
+    /// Handles clients' answers to emissions that asked for them. One of a client of another kind of server
+    /// has no user.
     pub fn on_acknowledged(
         self,
         handler: impl Fn(&mut Cx, Acknowledged) -> Result<()> + 'static,

@@ -45,10 +45,23 @@ const KEYS = {
   presenceIdle: ["presence", "idle"],
   serverEventBytes: ["limits", "server_event_bytes"],
   clusterEnabled: ["cluster", "enabled"],
+  redisUrl: ["redis", "url"],
   redisPort: ["redis", "port"],
+  redisUsername: ["redis", "username"],
   redisPassword: ["redis", "password"],
+  clusterMode: ["cluster", "mode"],
+  subscriptions: ["cluster", "subscriptions"],
   redisTimeout: ["redis", "timeout"],
+  redisTls: ["redis", "tls"],
+  redisCa: ["redis", "ca"],
+  redisCertificate: ["redis", "certificate"],
+  redisKey: ["redis", "key"],
   redisCluster: ["redis", "cluster"],
+  redisNodes: ["redis", "nodes"],
+  redisSentinels: ["redis", "sentinels"],
+  redisMaster: ["redis", "master"],
+  sentinelUsername: ["redis", "sentinel_username"],
+  sentinelPassword: ["redis", "sentinel_password"],
 };
 
 /** The key of the server API in test hosts. */

@@ -2,9 +2,9 @@
 
 import { createServer } from "node:http";
 import { once } from "node:events";
-import { createAdapter } from "@socket.io/redis-adapter";
+import { createAdapter, createShardedAdapter } from "@socket.io/redis-adapter";
 import { Emitter } from "@socket.io/redis-emitter";
-import { createClient } from "redis";
+import { createClient, createCluster } from "redis";
 import { Server } from "socket.io";
 
 const open = new Set();
@@ -16,7 +16,8 @@ export async function closeNodeServers() {
 }
 
 async function connected(redis) {
-  const client = createClient({ url: `redis://127.0.0.1:${redis.port}` });
+  const url = `redis://127.0.0.1:${redis.port}`;
+  const client = redis.masters ? createCluster({ rootNodes: [{ url }] }) : createClient({ url });
   client.on("error", () => {}); // It reconnects by itself; what matters is seen at the sockets.
   await client.connect();
   return client;
@@ -24,13 +25,19 @@ async function connected(redis) {
 
 /** A server whose clients join with `join(room)` and speak to a room with `say(room, name, …)`. */
 export class NodeServer {
-  /** `options` are those of the adapter; `namespaces` are served beside `/`. */
-  static async start(redis, { namespaces = [], ...options } = {}) {
+  /**
+   * `options` are those of the adapter, `mode` and `subscriptions` which one it is; `namespaces` are served
+   * beside `/`.
+   */
+  static async start(redis, { mode = "classic", subscriptions = "dynamic", namespaces = [], ...options } = {}) {
     const server = new NodeServer();
     server.redis = [await connected(redis), await connected(redis)];
     server.http = createServer().listen(0, "127.0.0.1");
     await once(server.http, "listening");
-    server.io = new Server(server.http, { adapter: createAdapter(...server.redis, options) });
+    const adapter = mode === "sharded"
+      ? createShardedAdapter(...server.redis, { subscriptionMode: subscriptions, ...options })
+      : createAdapter(...server.redis, options);
+    server.io = new Server(server.http, { adapter });
     for (const namespace of ["/", ...namespaces]) server.serve(server.io.of(namespace));
     server.url = `http://127.0.0.1:${server.http.address().port}`;
     open.add(server);

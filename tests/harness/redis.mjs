@@ -2,7 +2,7 @@
 
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, createConnection } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -31,9 +31,13 @@ export async function freePort() {
 
 /** A Redis that keeps what it acknowledged, as it can be told to. */
 export class Redis {
-  static async start(options = []) {
+  /**
+   * `tls` has the files of `Authority.sign`, and `mutual` where clients have to show one, too; `sentinel`
+   * is what returns the lines of a Sentinel's configuration; `password` is for the harness' own commands.
+   */
+  static async start(options = [], { tls, sentinel, password } = {}) {
     const redis = new Redis();
-    redis.options = options;
+    Object.assign(redis, { options, tls, sentinel, password });
     redis.directory = mkdtempSync(join(tmpdir(), "switchboard-redis-"));
     redis.port = await freePort();
     open.add(redis);
@@ -42,18 +46,41 @@ export class Redis {
   }
 
   async start() {
-    this.process = spawn("redis-server", [
-      "--port", String(this.port), "--bind", "127.0.0.1", "--dir", this.directory,
-      "--save", "", "--appendonly", "yes", "--appendfsync", "always", ...this.options,
-    ], { stdio: "ignore" });
+    this.process = spawn("redis-server", this.words(), { stdio: "ignore" });
     this.exit = once(this.process, "exit");
     await waitFor(() => this.command("ping") === "PONG", "Redis to answer", 10_000);
   }
 
+  words() {
+    if (this.sentinel) {
+      const file = join(this.directory, "sentinel.conf");
+      // It writes there what it learns.
+      if (!existsSync(file)) writeFileSync(file, `${this.sentinel(this.port).join("\n")}\n`);
+      return [file, "--sentinel", "--dir", this.directory, "--bind", "127.0.0.1"];
+    }
+    const { tls, port } = this;
+    const ports = tls ? [
+      "--port", "0", "--tls-port", String(port), "--tls-cert-file", tls.certificate, "--tls-key-file", tls.key,
+      "--tls-ca-cert-file", tls.ca, "--tls-auth-clients", tls.mutual ? "yes" : "no", "--tls-cluster", "yes",
+    ] : ["--port", String(port)];
+    return [
+      ...ports, "--bind", "127.0.0.1", "--dir", this.directory,
+      "--save", "", "--appendonly", "yes", "--appendfsync", "always", ...this.options,
+    ];
+  }
+
   /** Runs a command by redis-cli; returns what it prints. */
   command(...words) {
-    const all = ["-p", String(this.port), ...words];
+    const { tls, password } = this;
+    const files = tls ? ["--tls", "--cacert", tls.ca, "--cert", tls.certificate, "--key", tls.key] : [];
+    const login = password ? ["-a", password, "--no-auth-warning"] : [];
+    const all = ["-p", String(this.port), ...files, ...login, ...words];
     return execFileSync("redis-cli", all, { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] }).trim();
+  }
+
+  /** Returns how many listen to a sharded channel. */
+  subscribers(channel) {
+    return Number(this.command("pubsub", "shardnumsub", channel).split("\n")[1]);
   }
 
   async kill() {
@@ -74,11 +101,11 @@ export class Redis {
 
 /** A Redis Cluster of three masters, which share the slots. */
 export class RedisCluster {
-  static async start(options = []) {
+  static async start(options = [], { tls } = {}) {
     const cluster = new RedisCluster();
     cluster.masters = await Promise.all([0, 1, 2].map(async () => {
       const bus = await freePort();
-      return Redis.start(["--cluster-enabled", "yes", "--cluster-port", String(bus), ...options]);
+      return Redis.start(["--cluster-enabled", "yes", "--cluster-port", String(bus), ...options], { tls });
     }));
     const slots = 16_384;
     const [first, ...others] = cluster.masters;
@@ -98,6 +125,39 @@ export class RedisCluster {
     await waitFor(() => cluster.masters.every(isUp), "the cluster to serve all slots", 30_000);
     cluster.port = first.port;
     return cluster;
+  }
+
+  /** Returns how many listen to a sharded channel. */
+  subscribers(channel) {
+    return this.masters.map((master) => master.subscribers(channel)).reduce((one, other) => one + other);
+  }
+
+  /** Gives the slot of a channel without keys to another master. */
+  move(channel) {
+    const [first] = this.masters;
+    const slot = first.command("cluster", "keyslot", channel);
+    const ids = this.masters.map((master) => master.command("cluster", "myid"));
+    const owner = this.masters.findIndex((master, n) => {
+      const own = master.command("cluster", "nodes").split("\n").find((line) => line.startsWith(ids[n]));
+      return own.split(" ").slice(8).some((range) => {
+        const [from, to = from] = range.split("-").map(Number);
+        return from <= slot && slot <= to;
+      });
+    });
+    const next = (owner + 1) % this.masters.length;
+    const order = [next, owner, (owner + 2) % this.masters.length];
+    for (const n of order) this.masters[n].command("cluster", "setslot", slot, "node", ids[next]);
+  }
+
+  /** Ends all of its processes, and starts them again. */
+  async kill() {
+    await Promise.all(this.masters.map((master) => master.kill()));
+  }
+
+  async start() {
+    await Promise.all(this.masters.map((master) => master.start()));
+    const isUp = (master) => master.command("cluster", "info").includes("cluster_state:ok");
+    await waitFor(() => this.masters.every(isUp), "the cluster to serve all slots", 30_000);
   }
 
   /** Returns how many keys each master has. */

@@ -16,13 +16,15 @@ pub(super) fn status(flags: &Flags) -> Result<ExitCode> {
     };
     let redis = loaded.config.redis;
     if !redis.is_set() {
-        bail!("no Redis is configured (redis.host, or REDIS_HOST): a host without one is alone");
+        bail!(
+            "no Redis is configured (redis.url or REDIS_URL, redis.host or REDIS_HOST): a host without one is alone"
+        );
     }
-    let (host, port) = (redis.host(), redis.port());
+    let (place, keys) = (redis.place(), redis.keys());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let cannot = || format!("Redis at {host}:{port} cannot be asked (redis.host, redis.port)");
+    let cannot = || format!("Redis at {place} cannot be asked ({keys})");
     let health = runtime.block_on(status::redis_health(&redis));
     let health = health.with_context(cannot)?;
     let hosts = runtime.block_on(status::hosts(&redis));
@@ -30,7 +32,7 @@ pub(super) fn status(flags: &Flags) -> Result<ExitCode> {
     let mut out = std::io::stdout().lock();
     writeln!(
         out,
-        "Redis {} at {host}:{port}: {}, {} of memory, answers in {:.1} ms{}",
+        "Redis {} at {place}: {}, {} of memory, answers in {:.1} ms{}",
         health.version,
         health.role,
         health.memory,

@@ -11,6 +11,10 @@ pub struct ClusterConfig {
     /// What the channels' names begin with: the `key` of Node.js' `@socket.io/redis-adapter` and
     /// `@socket.io/redis-emitter`, which reach the same connections.
     pub key: String,
+    /// Which of Node.js' adapters they speak with, and speak like.
+    pub mode: Mode,
+    /// In the sharded mode: which channels are listened to.
+    pub subscriptions: Subscriptions,
     /// Bytes that may wait to be published, such as while Redis is away; and as many of what plugins
     /// publish to channels. What comes beyond is lost to other nodes, or listeners, and counted.
     pub queue_bytes: usize,
@@ -21,7 +25,31 @@ impl Default for ClusterConfig {
         Self {
             enabled: true,
             key: "socket.io".to_owned(),
+            mode: Mode::Classic,
+            subscriptions: Subscriptions::Dynamic,
             queue_bytes: 16 << 20,
         }
     }
+}
+
+/// Which of Node.js' adapters hosts speak with, and speak like. All of a cluster do the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// `createAdapter`: every message goes to every node, by channels that a Redis Cluster takes to all
+    /// of its nodes, too.
+    Classic,
+    /// `createShardedAdapter`: channels belong to shards of a Redis Cluster, and a message to a room goes
+    /// to those nodes only that have somebody in it.
+    Sharded,
+}
+
+/// Which sharded channels are listened to: the `subscriptionMode` of Node.js. All of a cluster do the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Subscriptions {
+    /// One for each room that somebody is in.
+    Dynamic,
+    /// One for all of a namespace.
+    Static,
 }

@@ -1,10 +1,12 @@
 //! The way in: what other nodes want done here is done, and what they ask is answered.
 
 use super::{
-    Cluster, leases,
+    Cluster,
+    format::Format,
+    leases,
     msgpack::{self, Malformed},
     others::Others,
-    wire::{self, Answer, Asked, Broadcast, Channels, Request, Selection},
+    packets::{Answer, AnswerTo, Asked, Broadcast, Heard, Request, Selection, socket},
 };
 use crate::{
     core::{names::EventName, payload, recipient::Who},
@@ -29,14 +31,9 @@ pub(super) struct Inbox {
 }
 
 impl Inbox {
-    /// Returns what is to be listened to.
+    /// Returns what is to be listened to, other than sharded channels.
     pub(super) fn topics(&self) -> Vec<Topic> {
-        let all = self.cluster.channels.iter().flat_map(|channels| {
-            [
-                Topic::Prefix(channels.broadcast.clone()),
-                Topic::Channel(channels.request.clone()),
-            ]
-        });
+        let all = self.cluster.formats.iter().flat_map(Format::topics);
         let letters = Topic::Channel(self.cluster.letters.clone());
         all.chain([letters]).collect()
     }
@@ -53,18 +50,11 @@ impl Inbox {
             }
             return;
         }
-        for channels in &self.cluster.channels {
-            let taken = if channel == channels.request {
-                self.take_request(channels, bytes)
-            } else if channel.starts_with(&channels.broadcast) {
-                self.take_broadcast(channels, channel, bytes)
-            } else {
-                continue;
-            };
-            if let Err(Malformed(why)) = taken {
-                self.malformed(channel, why);
-            }
-            return;
+        let mut formats = self.cluster.formats.iter();
+        if let Some(format) = formats.find(|format| format.has(channel))
+            && let Err(Malformed(why)) = self.take_of(format, channel, bytes)
+        {
+            self.malformed(channel, why);
         }
     }
 
@@ -73,29 +63,41 @@ impl Inbox {
         tracing::warn!(channel, why, "another node sent what cannot be understood");
     }
 
-    fn take_broadcast(
-        &self,
-        channels: &Channels,
-        channel: &str,
-        bytes: &[u8],
-    ) -> Result<(), Malformed> {
+    fn take_of(&self, format: &Format, channel: &str, bytes: &[u8]) -> Result<(), Malformed> {
         // Most are not even read where nobody is concerned.
-        if let Some(room) = channels.room_of(channel)
+        if let Some(room) = format.room_of(channel)
             && !Who::of_room(room)
-                .is_some_and(|who| self.pipeline.concerns(&channels.namespace, &who))
+                .is_some_and(|who| self.pipeline.concerns(format.namespace(), &who))
         {
             return Ok(());
         }
-        let broadcast = wire::read_broadcast(bytes, &self.cluster.uid, &channels.namespace)?;
-        if let Some(broadcast) = broadcast {
-            self.emit(channels, &broadcast, None);
+        match format.read(channel, bytes)? {
+            None => Ok(()),
+            Some(Heard::Broadcast(broadcast)) => {
+                self.emit(format, &broadcast, None);
+                Ok(())
+            }
+            Some(Heard::Asked(asked)) => self.take_request(format, asked),
+            Some(Heard::Acknowledged(id, packet)) => self.take_answer(&id, packet),
         }
+    }
+
+    /// Takes the acknowledgement of a client of another kind of server.
+    fn take_answer(&self, id: &str, first: Value) -> Result<(), Malformed> {
+        let Some((namespace, asking)) = self.cluster.questions.get(id) else {
+            return Ok(());
+        };
+        let (args, attachments) = msgpack::to_json(Value::Array(vec![first]))?;
+        let checked = payload::check_args(&args, attachments.len(), payload::INCOMING_DEPTH);
+        let outcome = checked.map(|()| args).map_err(|_| "invalid");
+        self.pipeline
+            .acknowledged_elsewhere(&namespace, &asking, outcome, attachments);
         Ok(())
     }
 
-    fn emit(&self, channels: &Channels, broadcast: &Broadcast, ask: Option<&Asking>) {
+    fn emit(&self, format: &Format, broadcast: &Broadcast, ask: Option<&Asking>) {
         self.pipeline.emit_relayed(Relayed {
-            namespace: &channels.namespace,
+            namespace: format.namespace(),
             to: &broadcast.selection.to,
             except: &broadcast.selection.except,
             frame: &broadcast.frame,
@@ -104,11 +106,9 @@ impl Inbox {
         });
     }
 
-    fn take_request(&self, channels: &Channels, bytes: &[u8]) -> Result<(), Malformed> {
-        let Some(Asked { id, request }) = wire::read_request(bytes, &self.cluster.uid)? else {
-            return Ok(());
-        };
-        let (pipeline, namespace) = (&self.pipeline, &channels.namespace);
+    fn take_request(&self, format: &Format, asked: Asked) -> Result<(), Malformed> {
+        let Asked { answer_to, request } = asked;
+        let (pipeline, namespace) = (&self.pipeline, format.namespace());
         let answer = match request {
             Request::Join(Selection { to, except }, rooms) => {
                 pipeline.move_relayed(namespace, &to, &except, &rooms, true);
@@ -127,7 +127,7 @@ impl Inbox {
                 let ids = found.map(|(connection, _)| Value::from(connection.id.to_string()));
                 Some(Answer::Sockets(ids.collect()))
             }
-            Request::Fetch(selection) => Some(self.fetch(channels, &selection)),
+            Request::Fetch(selection) => Some(self.fetch(format, &selection)),
             Request::AllRooms => {
                 let (rooms, connections) = pipeline.all_rooms(namespace);
                 let rooms = rooms.iter().map(|room| room.as_str().to_owned());
@@ -135,34 +135,34 @@ impl Inbox {
                 Some(Answer::Rooms(rooms.chain(connections).collect()))
             }
             Request::ServerSideEmit(frame) => {
-                self.serve(channels, id, &frame);
+                self.serve(format, answer_to, &frame);
                 return Ok(());
             }
             Request::Ask(_, Some(asking)) if asking.depth > pipeline.depth => {
                 return Err(Malformed("switchboard.depth: beyond the bound"));
             }
             Request::Ask(broadcast, Some(asking)) => {
-                self.emit(channels, &broadcast, Some(&asking));
+                self.emit(format, &broadcast, Some(&asking));
                 None
             }
-            Request::Ask(broadcast, None) => {
-                id.as_deref().map(|id| self.ask(channels, id, &broadcast))
-            }
+            Request::Ask(broadcast, None) => answer_to
+                .as_ref()
+                .map(|to| self.ask(format, to, &broadcast)),
         };
-        if let (Some(answer), Some(id)) = (answer, id) {
-            self.answer(channels, &id, answer);
+        if let (Some(answer), Some(to)) = (answer, answer_to) {
+            self.answer(format, &to, answer);
         }
         Ok(())
     }
 
-    fn answer(&self, channels: &Channels, id: &str, answer: Answer) {
-        let message = wire::write_answer(id, answer);
-        let channel = channels.response.clone();
-        self.cluster.publisher.give(channel, message, false);
+    fn answer(&self, format: &Format, to: &AnswerTo, answer: Answer) {
+        if let Some(message) = format.answer(to, answer) {
+            self.cluster.publisher.give(message, false);
+        }
     }
 
-    fn fetch(&self, channels: &Channels, Selection { to, except }: &Selection) -> Answer {
-        let found = self.pipeline.find_relayed(&channels.namespace, to, except);
+    fn fetch(&self, format: &Format, Selection { to, except }: &Selection) -> Answer {
+        let found = self.pipeline.find_relayed(format.namespace(), to, except);
         let sockets = found.into_iter().map(|(connection, rooms)| {
             let id = connection.id.to_string();
             let rooms = rooms.iter().map(|room| room.as_str().to_owned());
@@ -171,20 +171,20 @@ impl Inbox {
             let (user, role) = identity.as_ref().map_or(("", ""), |identity| {
                 (identity.user.as_str(), identity.role.as_str())
             });
-            wire::socket(&id, rooms, user, role)
+            socket(&id, rooms, user, role)
         });
         Answer::Sockets(sockets.collect())
     }
 
     /// Asks clients for another server, which is told how many they are, and then of each answer.
-    fn ask(&self, channels: &Channels, id: &str, broadcast: &Broadcast) -> Answer {
+    fn ask(&self, format: &Format, answer_to: &AnswerTo, broadcast: &Broadcast) -> Answer {
         let Selection { to, except } = &broadcast.selection;
         let asked = self
             .pipeline
-            .ask_relayed(&channels.namespace, to, except, &broadcast.frame);
+            .ask_relayed(format.namespace(), to, except, &broadcast.frame);
         let count = asked.len();
         for (connection, answer) in asked {
-            let (inbox, channels, id) = (self.clone(), channels.clone(), id.to_owned());
+            let (inbox, format, answer_to) = (self.clone(), format.clone(), answer_to.clone());
             tokio::spawn(async move {
                 let (args, attachments) = match answer.await {
                     Ok(answer) => answer,
@@ -195,7 +195,7 @@ impl Inbox {
                 let args = msgpack::from_json(&args, &attachments);
                 let first = args.ok().and_then(|args| args.as_array()?.first().cloned());
                 let first = Answer::Acknowledged(first.unwrap_or(Value::Nil));
-                inbox.answer(&channels, &id, first);
+                inbox.answer(&format, &answer_to, first);
             });
         }
         Answer::Asked(count)
@@ -204,11 +204,11 @@ impl Inbox {
     /// Hands an event for servers to the plugins that take it as a server event: on one host, whichever
     /// comes first by its name. The others answer nothing in particular, as a server without a
     /// listener would leave who asked waiting.
-    fn serve(&self, channels: &Channels, id: Option<String>, frame: &Frame) {
+    fn serve(&self, format: &Format, answer_to: Option<AnswerTo>, frame: &Frame) {
         let is_first = self.others.lock().is_first(&self.cluster.node.lock());
         let event = payload::split_packet(&frame.packet).ok();
         let event = event.and_then(|(name, args)| Some((EventName::new(name).ok()?, args)));
-        let (inbox, channels) = (self.clone(), channels.clone());
+        let (inbox, format) = (self.clone(), format.clone());
         let mine = event.filter(|_| is_first && frame.attachments.is_empty());
         tokio::spawn(async move {
             let mut answer = Value::Nil;
@@ -233,8 +233,8 @@ impl Inbox {
                     }
                 };
             }
-            if let Some(id) = id {
-                inbox.answer(&channels, &id, Answer::Served(answer));
+            if let Some(to) = answer_to {
+                inbox.answer(&format, &to, Answer::Served(answer));
             }
         });
     }

@@ -3,7 +3,12 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | [`wire`] | the messages |
+//! | [`wire`] | the messages of Node.js' adapter |
+//! | [`sharded`] | those of its sharded adapter |
+//! | [`packets`] | what both have in common |
+//! | [`mod@format`] | which of both is spoken |
+//! | [`subscriptions`] | which sharded channels are listened to |
+//! | [`questions`] | what plugins have asked clients elsewhere |
 //! | [`msgpack`] | JSON with attachments, as Node.js writes it |
 //! | [`publisher`] | the way out |
 //! | [`inbox`] | the way in |
@@ -19,6 +24,7 @@
 //! |---|---|---|---|
 //! | `PREFIX:nodes` | channel | | letters of hosts |
 //! | `KEY#…`, `KEY-request#…`, `KEY-response#…` | channels | | see [`wire`] |
+//! | `KEY#…` | sharded channels | | see [`sharded`] |
 //! | `PREFIX:burying` | string | 30 s, or until done | who takes others for dead |
 //! | `PREFIX:buried` | hash | an hour after the last | who was taken for dead, as of how many changes |
 //! | `PREFIX:channels` | channel | | marks among the messages of mapped channels, and news of their leases |
@@ -31,6 +37,7 @@
 pub mod bridge;
 mod burial;
 pub mod config;
+mod format;
 mod inbox;
 mod leases;
 mod letters;
@@ -38,21 +45,28 @@ mod msgpack;
 mod names;
 mod others;
 mod own;
+mod packets;
 mod publisher;
+mod questions;
+mod sharded;
 pub mod status;
+mod subscriptions;
 mod wire;
 
 use self::{
     burial::Graveyard,
-    config::ClusterConfig,
+    config::{ClusterConfig, Mode},
+    format::Format,
     inbox::Inbox,
     leases::{Lease, Telling, Wanted, fresh_node},
     letters::{Letter, Said},
     names::Names,
     others::{Everyone, Others},
     own::Own,
-    publisher::{Counters, Publisher},
-    wire::{Change, Channels},
+    packets::{Change, Outgoing},
+    publisher::{Counters, Publisher, Ways},
+    questions::Questions,
+    subscriptions::Subscriptions,
 };
 use crate::{
     core::{
@@ -63,6 +77,7 @@ use crate::{
         Link,
         config::RedisConfig,
         listener::{Health, listen},
+        shards::{self, Orders, Wanted as Channels},
     },
     metrics::Metrics,
     pipeline::Pipeline,
@@ -83,8 +98,6 @@ const HEARD: Duration = Duration::from_secs(10);
 
 /// This node's place among the others.
 pub struct Cluster {
-    /// Its name in Node.js' messages.
-    uid: String,
     /// Its name among hosts, until it is taken for dead.
     node: Mutex<String>,
     /// The others.
@@ -93,7 +106,10 @@ pub struct Cluster {
     since: Mutex<Instant>,
     /// The channel for hosts' letters.
     letters: String,
-    channels: Vec<Channels>,
+    formats: Vec<Format>,
+    /// In the sharded mode.
+    subscriptions: Option<Subscriptions>,
+    questions: Questions,
     publisher: Publisher,
     health: watch::Receiver<Health>,
     /// When this node heard itself last, and when it began: a message that comes back says that those
@@ -111,6 +127,7 @@ struct Prepared {
     /// To what is kept in Redis; to a cluster of them as a whole.
     link: Link,
     listening: watch::Sender<Health>,
+    orders: Orders,
     moved: mpsc::UnboundedReceiver<Moved>,
     wanted: mpsc::UnboundedReceiver<Wanted>,
 }
@@ -124,21 +141,21 @@ impl Cluster {
         config: &ClusterConfig,
         redis: &RedisConfig,
         namespaces: &[Namespace],
+        ack_timeout: Duration,
         metrics: Arc<Metrics>,
     ) -> Result<Arc<Self>> {
-        let (host, port) = (redis.host(), redis.port());
-        let cannot = || {
-            format!(
-                "Redis at {host}:{port} cannot be used (redis.host, redis.port, redis.password)"
-            )
-        };
-        // By one connection, since that keeps the order.
-        let way_out = Link::open_single(redis).await.with_context(cannot)?;
+        let (place, keys) = (redis.place(), redis.keys());
+        let cannot = || format!("Redis at {place} cannot be used ({keys})");
+        let is_sharded = config.mode == Mode::Sharded;
         let link = Link::open(redis).await.with_context(cannot)?;
+        let ways = Ways {
+            one: Link::open_single(redis).await.with_context(cannot)?,
+            shards: (is_sharded && redis.cluster).then(|| link.clone()),
+        };
         tracing::info!(
-            host,
-            port,
+            redis = place,
             key = config.key,
+            mode = ?config.mode,
             "other hosts are reached by Redis"
         );
         let (listening, health) = watch::channel(Health::Starting);
@@ -148,23 +165,28 @@ impl Cluster {
             published: metrics.relayed.clone(),
             lost: metrics.relay_lost.clone(),
         };
-        let publisher = Publisher::start(way_out, health.clone(), config.queue_bytes, counters);
+        let publisher = Publisher::start(ways, health.clone(), config.queue_bytes, counters);
+        let own = fresh_node();
+        let formats: Vec<_> = namespaces
+            .iter()
+            .map(|namespace| Format::new(config, namespace, &own))
+            .collect();
+        let (channels, orders) = Channels::new();
         Ok(Arc::new(Self {
-            uid: fresh_node(),
             node: Mutex::new(fresh_node()),
             names: Arc::default(),
             since: Mutex::new(Instant::now()),
             letters: letters_channel(redis),
-            channels: namespaces
-                .iter()
-                .map(|namespace| Channels::new(&config.key, namespace))
-                .collect(),
+            subscriptions: is_sharded.then(|| Subscriptions::new(&formats, channels)),
+            formats,
+            questions: Questions::new(ack_timeout),
             publisher,
             health,
             echo: Mutex::new(Instant::now()),
             prepared: Mutex::new(Some(Prepared {
                 link,
                 listening,
+                orders,
                 moved: moves,
                 wanted: wants,
             })),
@@ -209,10 +231,27 @@ impl Cluster {
             others,
         };
         let topics = inbox.topics();
+        let inbox = Arc::new(inbox);
+        let mut listening = prepared.listening;
+        if self.subscriptions.is_some() {
+            let (letters, letters_health) = watch::channel(Health::Starting);
+            let (shards, shards_health) = watch::channel(Health::Starting);
+            let both = std::mem::replace(&mut listening, letters);
+            tokio::spawn(merge(letters_health, shards_health, both));
+            let inbox = inbox.clone();
+            let heard = move |channel: &str, bytes: &[u8]| inbox.take(channel, bytes);
+            let redis = self.redis.clone();
+            tokio::spawn(shards::listen(
+                redis,
+                prepared.orders,
+                shards,
+                Arc::new(heard),
+            ));
+        }
         tokio::spawn(listen(
             self.redis.clone(),
             topics,
-            prepared.listening,
+            listening,
             move |channel, bytes| inbox.take(channel, bytes),
         ));
         tokio::spawn(lease.live());
@@ -232,7 +271,14 @@ impl Cluster {
     fn say(&self, said: Said) {
         let node = self.node.lock().clone();
         match serde_json::to_vec(&Letter { node, said }) {
-            Ok(letter) => self.publisher.give(self.letters.clone(), letter, false),
+            Ok(letter) => {
+                let letter = Outgoing {
+                    channel: self.letters.clone(),
+                    bytes: letter,
+                    sharded: false,
+                };
+                self.publisher.give(letter, false);
+            }
             Err(why) => tracing::error!(%why, "a letter to other hosts cannot be written"),
         }
     }
@@ -252,22 +298,47 @@ impl Cluster {
         self.wanted.send(wanted).ok();
     }
 
-    fn of(&self, namespace: &Namespace) -> Option<&Channels> {
-        let mut channels = self.channels.iter();
-        channels.find(|channels| channels.namespace == *namespace)
+    fn of(&self, namespace: &Namespace) -> Option<&Format> {
+        let mut formats = self.formats.iter();
+        formats.find(|format| format.namespace() == namespace)
     }
 
     fn change(&self, namespace: &Namespace, who: &Who, change: Change<'_>) {
-        if let Some(channels) = self.of(namespace) {
-            let message = wire::write_change(&self.uid, who, change);
-            self.publisher
-                .give(channels.request.clone(), message, false);
+        if let Some(format) = self.of(namespace) {
+            self.publisher.give(format.change(who, change), false);
         }
     }
 }
 
 fn letters_channel(redis: &RedisConfig) -> String {
     format!("{}:nodes", redis.prefix)
+}
+
+/// Tells of two kinds of channels that they are heard when both are.
+async fn merge(
+    mut letters: watch::Receiver<Health>,
+    mut shards: watch::Receiver<Health>,
+    both: watch::Sender<Health>,
+) {
+    loop {
+        let one = letters.borrow_and_update().clone();
+        let health = match (one, shards.borrow_and_update().clone()) {
+            (Health::Listening, Health::Listening) => Health::Listening,
+            (Health::Lost(why), _) | (_, Health::Lost(why)) => Health::Lost(why),
+            _ => Health::Starting,
+        };
+        both.send_if_modified(|known| {
+            let is_new = *known != health;
+            *known = health;
+            is_new
+        });
+        tokio::select! {
+            Ok(()) = letters.changed() => {}
+            Ok(()) = shards.changed() => {}
+            () = both.closed() => return,
+            else => return,
+        }
+    }
 }
 
 /// Says once that other nodes are out of reach, and once that they are not.
@@ -290,6 +361,9 @@ async fn tell_health(mut health: watch::Receiver<Health>) {
 
 impl Journal for Cluster {
     fn note(&self, moved: Moved) {
+        if let Some(subscriptions) = &self.subscriptions {
+            subscriptions.note(&moved);
+        }
         // Only when the runtime ends is nobody there.
         self.moved.send(moved).ok();
     }
@@ -310,16 +384,28 @@ impl Journal for Cluster {
 
 impl Relay for Cluster {
     fn emit(&self, emission: Relayed<'_>) {
-        let Some(channels) = self.of(emission.namespace) else {
+        let Some(format) = self.of(emission.namespace) else {
             return;
         };
-        match wire::write_emission(channels, &self.uid, emission) {
-            Ok((channel, message)) => self.publisher.give(channel, message, emission.volatile),
+        let now = Instant::now();
+        let to_all = self.subscriptions.as_ref().is_some_and(|subscriptions| {
+            subscriptions.is_fresh(emission.namespace, emission.to, now)
+        });
+        match format.emission(emission, to_all) {
+            Ok((message, id)) => {
+                if let (Some(id), Some(asking)) = (id, emission.ask) {
+                    self.questions.ask(id, emission.namespace, asking, now);
+                }
+                self.publisher.give(message, emission.volatile);
+            }
             Err(why) => tracing::error!(%why, "an emission cannot be relayed"),
         }
     }
 
     fn join(&self, namespace: &Namespace, who: &Who, room: &RoomName) {
+        if let Some(subscriptions) = &self.subscriptions {
+            subscriptions.put(namespace, room, Instant::now());
+        }
         self.change(namespace, who, Change::Join(room));
     }
 
@@ -338,6 +424,11 @@ impl Relay for Cluster {
             said.await.ok();
             self.publisher.flush().await;
         })
+    }
+
+    fn settled(&self) -> Option<BoxFuture<'static, ()>> {
+        let settled = self.subscriptions.as_ref()?.wanted.settled()?;
+        Some(Box::pin(settled))
     }
 
     fn trouble(&self) -> Option<String> {

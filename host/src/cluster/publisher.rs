@@ -1,14 +1,16 @@
 //! The way out: messages are published one after the other, in the order in which they were given.
 //! While Redis is away they wait, as far as there is room, and not for long.
 
+use super::packets::Outgoing;
 use crate::{
-    link::{Link, is_uncertain, listener::Health},
+    link::{Link, is_passing, listener::Health, slot_of},
     metrics::{Of, count},
 };
+use futures_util::future::join_all;
 use prometheus_client::metrics::{counter::Counter, family::Family};
-use redis::RedisError;
+use redis::{RedisResult, cluster_routing::Slot};
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -40,15 +42,24 @@ enum Given {
 }
 
 struct Message {
-    channel: String,
-    bytes: Vec<u8>,
+    outgoing: Outgoing,
     until: Instant,
+}
+
+/// The ways out.
+#[derive(Clone)]
+pub(super) struct Ways {
+    /// One connection, since that keeps the order.
+    pub(super) one: Link,
+    /// To the owners of slots, for sharded channels of a Redis Cluster. There the order is kept in each
+    /// slot, and so in each channel.
+    pub(super) shards: Option<Link>,
 }
 
 impl Message {
     fn size(&self) -> usize {
         // A constant for the message itself, so that empty ones do not wait for free.
-        self.channel.len() + self.bytes.len() + 128
+        self.outgoing.channel.len() + self.outgoing.bytes.len() + 128
     }
 }
 
@@ -71,7 +82,7 @@ pub(super) struct Publisher {
 impl Publisher {
     /// Starts one; what it was not able to publish is published when it can.
     pub(super) fn start(
-        link: Link,
+        ways: Ways,
         health: watch::Receiver<Health>,
         most: usize,
         counters: Counters,
@@ -82,7 +93,7 @@ impl Publisher {
             waiting: waiting.clone(),
             counters: counters.clone(),
         };
-        tokio::spawn(publish(link, health, given, counted));
+        tokio::spawn(publish(ways, health, given, counted));
         Self {
             messages,
             waiting,
@@ -92,11 +103,10 @@ impl Publisher {
     }
 
     /// Gives a message to be published. Never waits.
-    pub(super) fn give(&self, channel: String, bytes: Vec<u8>, volatile: bool) {
+    pub(super) fn give(&self, outgoing: Outgoing, volatile: bool) {
         let fresh = if volatile { FRESH_VOLATILE } else { FRESH };
         let message = Message {
-            channel,
-            bytes,
+            outgoing,
             until: Instant::now() + fresh,
         };
         let size = message.size();
@@ -131,8 +141,8 @@ struct Counted {
 }
 
 impl Counted {
-    fn drop_all(&self, batch: &mut VecDeque<Message>) {
-        let sizes = batch.drain(..).map(|message| message.size()).sum();
+    fn done(&self, messages: &[Message]) {
+        let sizes = messages.iter().map(Message::size).sum();
         self.waiting.fetch_sub(sizes, Ordering::AcqRel);
     }
 
@@ -151,7 +161,7 @@ impl Counted {
 }
 
 async fn publish(
-    link: Link,
+    ways: Ways,
     health: watch::Receiver<Health>,
     mut given: mpsc::UnboundedReceiver<Given>,
     counted: Counted,
@@ -194,40 +204,62 @@ async fn publish(
         if batch.is_empty() {
             continue;
         }
-        let published = match listening {
-            true => publish_all(&link, &batch).await,
-            false => Err(None),
+        let all_out = match listening {
+            true => publish_all(&ways, &mut batch, &counted).await,
+            false => false,
         };
-        match published {
-            Ok(()) => {
-                counted.counters.published.inc_by(batch.len() as u64);
-                counted.drop_all(&mut batch);
-            }
-            // What Redis refuses it would refuse again, and what it took of the batch would go out again.
-            Err(Some(error)) if !is_uncertain(&error) => {
-                tracing::error!(%error, "Redis refuses what is to be published");
-                for _ in &batch {
-                    count(&counted.counters.lost, "refused");
-                }
-                counted.drop_all(&mut batch);
-            }
-            Err(_) => {
-                // At the start there was nothing to lose.
-                lost |= was_lost;
-                tokio::time::sleep(if was_lost { PAUSE } else { START }).await;
-            }
+        if !all_out {
+            // At the start there was nothing to lose.
+            lost |= was_lost;
+            tokio::time::sleep(if was_lost { PAUSE } else { START }).await;
         }
     }
 }
 
-async fn publish_all(link: &Link, batch: &VecDeque<Message>) -> Result<(), Option<RedisError>> {
-    let mut pipeline = redis::Pipeline::with_capacity(batch.len());
-    for message in batch {
-        pipeline
-            .cmd("PUBLISH")
-            .arg(&message.channel)
-            .arg(&message.bytes)
-            .ignore();
+/// Publishes what can be; returns whether that is all. The rest stays.
+async fn publish_all(ways: &Ways, batch: &mut VecDeque<Message>, counted: &Counted) -> bool {
+    let mut groups: HashMap<Option<Slot>, Vec<Message>> = HashMap::new();
+    for message in batch.drain(..) {
+        let by_slot = message.outgoing.sharded && ways.shards.is_some();
+        let slot = by_slot.then(|| slot_of(&message.outgoing.channel));
+        groups.entry(slot).or_default().push(message);
     }
-    link.run_all(&pipeline).await.map_err(Some)
+    let published = groups.into_iter().map(|(slot, messages)| async move {
+        let way = slot.and(ways.shards.as_ref()).unwrap_or(&ways.one);
+        (publish_some(way, &messages).await, messages)
+    });
+    for (published, messages) in join_all(published).await {
+        match published {
+            Ok(()) => {
+                counted.counters.published.inc_by(messages.len() as u64);
+            }
+            Err(error) if is_passing(&error) => {
+                batch.extend(messages);
+                continue;
+            }
+            // What Redis refuses it would refuse again, and what it took of it would go out again.
+            Err(error) => {
+                tracing::error!(%error, "Redis refuses what is to be published");
+                for _ in &messages {
+                    count(&counted.counters.lost, "refused");
+                }
+            }
+        }
+        counted.done(&messages);
+    }
+    batch.is_empty()
+}
+
+async fn publish_some(link: &Link, messages: &[Message]) -> RedisResult<()> {
+    let mut pipeline = redis::Pipeline::with_capacity(messages.len());
+    for Message { outgoing, .. } in messages {
+        let name = if outgoing.sharded {
+            "SPUBLISH"
+        } else {
+            "PUBLISH"
+        };
+        let command = pipeline.cmd(name);
+        command.arg(&outgoing.channel).arg(&outgoing.bytes).ignore();
+    }
+    link.run_all(&pipeline).await
 }

@@ -10,20 +10,19 @@
 //! `packet` is `{ type, data: [name, …], nsp }`, `options` is `{ rooms, except, flags }`. A connection is
 //! alone in the room of its own id. `switchboard` in a request is ours; Node.js overlooks it.
 
-use super::msgpack::{self, Malformed};
-use crate::{
-    core::{
-        names::{Namespace, PluginName, RoomName},
-        payload,
-        recipient::Who,
+use super::{
+    msgpack::{self, Malformed},
+    packets::{
+        Answer, AnswerTo, Asked, Broadcast, Change, Outgoing, Request, Selection, asking,
+        asking_of, broadcast, frame, get, json, map, new_id, options, packet, room_names, rooms_of,
+        selection, text, texts,
     },
-    ports::{Asking, Frame, Relayed},
+};
+use crate::{
+    core::{names::Namespace, recipient::Who},
+    ports::Relayed,
 };
 use rmpv::Value;
-use std::sync::Arc;
-
-/// A packet that is an event, with or without bytes.
-const EVENTS: [u64; 2] = [2, 5];
 
 /// Numbers of requests.
 mod number {
@@ -59,6 +58,11 @@ impl Channels {
         }
     }
 
+    /// Returns the channel on which some servers answer the node of this name.
+    pub(super) fn response_to(&self, own: &str) -> String {
+        format!("{}{own}#", self.response)
+    }
+
     /// Returns the channel for a room.
     fn of_room(&self, room: &str) -> String {
         format!("{}{room}#", self.broadcast)
@@ -71,114 +75,12 @@ impl Channels {
     }
 }
 
-/// Whom a message is about.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Selection {
-    pub(super) to: Vec<Who>,
-    pub(super) except: Vec<Who>,
-}
-
-/// A broadcast.
-#[derive(Debug, Clone)]
-pub(super) struct Broadcast {
-    pub(super) selection: Selection,
-    pub(super) frame: Frame,
-    pub(super) volatile: bool,
-}
-
-/// What another node wants.
-#[derive(Debug)]
-pub(super) enum Request {
-    /// The ids of connections.
-    Sockets(Selection),
-    /// All rooms.
-    AllRooms,
-    /// Puts connections into rooms; answered when it is about a single one.
-    Join(Selection, Vec<RoomName>),
-    /// Takes connections out of rooms; answered when it is about a single one.
-    Leave(Selection, Vec<RoomName>),
-    /// Ends connections, and their transports; answered when it is about a single one.
-    Disconnect(Selection, bool),
-    /// Connections with their rooms.
-    Fetch(Selection),
-    /// An event for servers.
-    ServerSideEmit(Frame),
-    /// A broadcast that asks for acknowledgements.
-    Ask(Broadcast, Option<Asking>),
-}
-
-/// A request, and how to answer it.
-#[derive(Debug)]
-pub(super) struct Asked {
-    /// None where no answer is waited for.
-    pub(super) id: Option<String>,
-    pub(super) request: Request,
-}
-
-fn get<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
-    let entries = value.as_map()?;
-    let found = entries.iter().find(|(key, _)| key.as_str() == Some(name));
-    found.map(|(_, value)| value)
-}
-
-fn text<'a>(value: &'a Value, name: &str) -> Option<&'a str> {
-    get(value, name)?.as_str()
-}
-
-/// Returns the name of a room, which Node.js also writes as a number. None where nobody can be in it.
-fn room_name(item: &Value) -> Option<String> {
-    match item {
-        Value::String(text) => text.as_str().map(str::to_owned),
-        Value::Integer(number) => Some(number.to_string()),
-        _ => None,
+fn outgoing(channel: &str, bytes: Vec<u8>) -> Outgoing {
+    Outgoing {
+        channel: channel.to_owned(),
+        bytes,
+        sharded: false,
     }
-}
-
-/// Returns whom options are about. Who is named by what is no name is nobody, and never everyone.
-fn selection(options: &Value) -> Result<Selection, Malformed> {
-    let all = |name| get(options, name).and_then(Value::as_array);
-    let named = |items: &[Value]| -> Vec<Who> {
-        let names = items.iter().filter_map(room_name);
-        names.filter_map(|name| Who::of_room(&name)).collect()
-    };
-    let rooms = all("rooms").ok_or(Malformed("rooms: expected an array"))?;
-    let to = match rooms.is_empty() {
-        true => vec![Who::Everyone],
-        false => named(rooms),
-    };
-    Ok(Selection {
-        to,
-        except: all("except").map(|items| named(items)).unwrap_or_default(),
-    })
-}
-
-fn broadcast(packet: &Value, options: &Value) -> Result<Broadcast, Malformed> {
-    let is_event = get(packet, "type").and_then(Value::as_u64);
-    if !is_event.is_some_and(|number| EVENTS.contains(&number)) {
-        return Err(Malformed("packet.type: expected an event"));
-    }
-    let data = get(packet, "data").ok_or(Malformed("packet.data: expected an array"))?;
-    let flags = get(options, "flags");
-    let volatile = flags.and_then(|flags| get(flags, "volatile")?.as_bool());
-    Ok(Broadcast {
-        selection: selection(options)?,
-        frame: frame(data)?,
-        volatile: volatile == Some(true),
-    })
-}
-
-/// Returns an event as clients get it.
-fn frame(data: &Value) -> Result<Frame, Malformed> {
-    let (packet, attachments) = msgpack::to_json(data.clone())?;
-    let Ok((_, args)) = payload::split_packet(&packet) else {
-        return Err(Malformed("data: expected an array that begins with a name"));
-    };
-    payload::check_args(&args, attachments.len(), payload::OUTGOING_DEPTH)
-        .map_err(|_| Malformed("data: expected arguments that clients can read"))?;
-    Ok(Frame {
-        packet,
-        attachments,
-    })
 }
 
 /// Reads a broadcast; none where this node sent it itself.
@@ -200,7 +102,11 @@ pub(super) fn read_broadcast(
 }
 
 /// Reads a request; none where this node sent it itself.
-pub(super) fn read_request(bytes: &[u8], own: &str) -> Result<Option<Asked>, Malformed> {
+pub(super) fn read_request(
+    channels: &Channels,
+    bytes: &[u8],
+    own: &str,
+) -> Result<Option<Asked>, Malformed> {
     let value = msgpack::read(bytes)?;
     let uid = text(&value, "uid").unwrap_or_default();
     if uid == own {
@@ -208,14 +114,7 @@ pub(super) fn read_request(bytes: &[u8], own: &str) -> Result<Option<Asked>, Mal
     }
     let nothing = Value::Nil;
     let options = get(&value, "opts").unwrap_or(&nothing);
-    let rooms = || {
-        let one = get(&value, "room").into_iter();
-        let all = get(&value, "rooms").and_then(Value::as_array);
-        let all = all.into_iter().flatten().chain(one);
-        all.filter_map(room_name)
-            .filter_map(|room| RoomName::foreign(&room))
-            .collect()
-    };
+    let rooms = || room_names(&value);
     // Older servers name one socket and wait for an answer.
     let whom = || match text(&value, "sid") {
         Some(id) => Ok(Selection {
@@ -246,105 +145,62 @@ pub(super) fn read_request(bytes: &[u8], own: &str) -> Result<Option<Asked>, Mal
         }
         _ => return Err(Malformed("type: expected the number of a request")),
     };
-    Ok(Some(Asked {
-        id: text(&value, "requestId").map(str::to_owned),
-        request,
-    }))
+    let answer_to = text(&value, "requestId").map(|id| AnswerTo {
+        channel: channels.response.clone(),
+        id: id.to_owned(),
+    });
+    Ok(Some(Asked { answer_to, request }))
 }
 
-fn asking(value: &Value) -> Option<Asking> {
-    Some(Asking {
-        plugin: PluginName::new(text(value, "plugin")?).ok()?,
-        token: Arc::from(text(value, "token")?),
-        depth: u8::try_from(get(value, "depth")?.as_u64()?).ok()?,
-    })
-}
-
-fn map<const N: usize>(entries: [(&str, Value); N]) -> Value {
-    let entries = entries.into_iter();
-    Value::Map(entries.map(|(name, value)| (name.into(), value)).collect())
-}
-
-fn texts(all: impl IntoIterator<Item = String>) -> Value {
-    Value::Array(all.into_iter().map(Value::from).collect())
-}
-
-/// Returns the rooms of what a message is about. Everyone is no room at all, and swallows all others.
-fn rooms_of(all: &[Who]) -> Vec<String> {
-    if all.contains(&Who::Everyone) {
-        return Vec::new();
+/// Reads a response; none where it is not an acknowledgement.
+pub(super) fn read_response(bytes: &[u8]) -> Result<Option<(String, Value)>, Malformed> {
+    let value = msgpack::read(bytes)?;
+    if get(&value, "type").and_then(Value::as_u64) != Some(number::ACK) {
+        return Ok(None);
     }
-    all.iter().filter_map(Who::room).collect()
+    let id = text(&value, "requestId").ok_or(Malformed("requestId: expected a text"))?;
+    let packet = get(&value, "packet").cloned().unwrap_or(Value::Nil);
+    Ok(Some((id.to_owned(), packet)))
 }
 
-fn options(to: &[Who], except: &[Who], volatile: bool) -> Value {
-    let flags = match volatile {
-        true => map([("volatile", true.into())]),
-        false => map([]),
-    };
-    map([
-        ("rooms", texts(rooms_of(to))),
-        ("except", texts(rooms_of(except))),
-        ("flags", flags),
-    ])
-}
-
-fn packet(frame: &Frame, namespace: &Namespace) -> Result<Value, Malformed> {
-    Ok(map([
-        ("type", EVENTS[0].into()),
-        (
-            "data",
-            msgpack::from_json(&frame.packet, &frame.attachments)?,
-        ),
-        ("nsp", namespace.as_str().into()),
-    ]))
-}
-
-/// Writes an emission: the channel, and the message.
+/// Writes an emission, and returns under which id clients are asked.
 pub(super) fn write_emission(
     channels: &Channels,
     own: &str,
     emission: Relayed<'_>,
-) -> Result<(String, Vec<u8>), Malformed> {
+) -> Result<(Outgoing, Option<String>), Malformed> {
     let packet = packet(emission.frame, &channels.namespace)?;
     let options = options(emission.to, emission.except, emission.volatile);
     if let Some(ask) = emission.ask {
-        let asking = map([
-            ("plugin", ask.plugin.as_str().into()),
-            ("token", (*ask.token).into()),
-            ("depth", ask.depth.into()),
-        ]);
+        let id = new_id();
         let request = map([
             ("uid", own.into()),
-            (
-                "requestId",
-                uuid::Uuid::now_v7().simple().to_string().into(),
-            ),
+            ("requestId", id.as_str().into()),
             ("type", number::BROADCAST.into()),
             ("packet", packet),
             ("opts", options),
-            ("switchboard", asking),
+            ("switchboard", asking_of(ask)),
         ]);
-        return Ok((channels.request.clone(), msgpack::write(&request)));
+        return Ok((
+            outgoing(&channels.request, msgpack::write(&request)),
+            Some(id),
+        ));
     }
     let channel = match rooms_of(emission.to).as_slice() {
         [room] => channels.of_room(room),
         _ => channels.broadcast.clone(),
     };
     let message = Value::Array(vec![own.into(), packet, options]);
-    Ok((channel, msgpack::write(&message)))
-}
-
-/// A change of connections that other nodes have.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Change<'a> {
-    Join(&'a RoomName),
-    Leave(&'a RoomName),
-    Disconnect { transport: bool },
+    Ok((outgoing(&channel, msgpack::write(&message)), None))
 }
 
 /// Writes a change, for the channel of requests.
-pub(super) fn write_change(own: &str, who: &Who, change: Change<'_>) -> Vec<u8> {
+pub(super) fn write_change(
+    channels: &Channels,
+    own: &str,
+    who: &Who,
+    change: Change<'_>,
+) -> Outgoing {
     let (number, (name, value)) = match change {
         Change::Join(room) => (number::JOIN, ("rooms", texts([room.as_str().to_owned()]))),
         Change::Leave(room) => (number::LEAVE, ("rooms", texts([room.as_str().to_owned()]))),
@@ -361,43 +217,13 @@ pub(super) fn write_change(own: &str, who: &Who, change: Change<'_>) -> Vec<u8> 
         (name, value),
     ]);
     // As Node.js writes it.
-    serde_json::to_vec(&request).unwrap_or_default()
-}
-
-/// What a request is answered.
-#[derive(Debug)]
-pub(super) enum Answer {
-    /// It is done.
-    Done,
-    /// How many clients are asked for acknowledgements.
-    Asked(usize),
-    /// The first argument of a client's acknowledgement.
-    Acknowledged(Value),
-    /// The first argument of a server's acknowledgement.
-    Served(Value),
-    /// Ids of connections, or connections with their rooms.
-    Sockets(Vec<Value>),
-    /// Rooms.
-    Rooms(Vec<String>),
-}
-
-/// A connection, as other nodes see it.
-pub(super) fn socket(id: &str, rooms: Vec<String>, user: &str, role: &str) -> Value {
-    // What the handshake held is nobody's business but this node's.
-    let handshake = map([("headers", map([])), ("query", map([])), ("auth", map([]))]);
-    let data = map([("userId", user.into()), ("role", role.into())]);
-    map([
-        ("id", id.into()),
-        ("handshake", handshake),
-        ("rooms", texts(rooms)),
-        ("data", data),
-    ])
+    outgoing(&channels.request, json(&request))
 }
 
 /// Writes an answer, for the channel of responses.
-pub(super) fn write_answer(id: &str, answer: Answer) -> Vec<u8> {
-    let id = ("requestId", Value::from(id));
-    match answer {
+pub(super) fn write_answer(to: &AnswerTo, answer: Answer) -> Outgoing {
+    let id = ("requestId", Value::from(to.id.as_str()));
+    let bytes = match answer {
         Answer::Acknowledged(packet) => {
             msgpack::write(&map([("type", number::ACK.into()), id, ("packet", packet)]))
         }
@@ -414,16 +240,18 @@ pub(super) fn write_answer(id: &str, answer: Answer) -> Vec<u8> {
         Answer::Done => json(&map([id])),
         Answer::Sockets(sockets) => json(&map([id, ("sockets", Value::Array(sockets))])),
         Answer::Rooms(rooms) => json(&map([id, ("rooms", texts(rooms))])),
-    }
-}
-
-fn json(value: &Value) -> Vec<u8> {
-    serde_json::to_vec(value).unwrap_or_default()
+    };
+    outgoing(&to.channel, bytes)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        core::names::{PluginName, RoomName},
+        ports::{Asking, Frame},
+    };
+    use std::sync::Arc;
 
     fn who(names: &[&str]) -> Vec<Who> {
         names.iter().filter_map(|name| Who::of_room(name)).collect()
@@ -445,7 +273,8 @@ mod tests {
             volatile: true,
             ask: None,
         };
-        let (channel, bytes) = write_emission(&channels, "one", emission).unwrap();
+        let (Outgoing { channel, bytes, .. }, _) =
+            write_emission(&channels, "one", emission).unwrap();
         assert_eq!(channel, "socket.io#/#room:a#");
         assert_eq!(channels.room_of(&channel), Some("room:a"));
         assert_eq!(channels.room_of("socket.io#/#"), None);
@@ -461,28 +290,14 @@ mod tests {
     }
 
     #[test]
-    fn everyone_swallows_all_rooms() {
-        let all = [who(&["room:a"]).remove(0), Who::Everyone];
-        assert_eq!(rooms_of(&all), Vec::<String>::new());
-        let nobody_named = map([("rooms", Value::Array(Vec::new()))]);
-        assert_eq!(selection(&nobody_named).unwrap().to, [Who::Everyone]);
-        // What is no name names nobody: `io.in(undefined).disconnectSockets()`.
-        for no_name in [Value::Nil, Value::Boolean(true), Value::F64(1.5)] {
-            let options = map([("rooms", Value::Array(vec![no_name]))]);
-            assert_eq!(selection(&options).unwrap().to, []);
-        }
-        assert!(selection(&map([("rooms", "room:a".into())])).is_err());
-        assert!(read_request(br#"{"uid":"a","type":4,"close":true}"#, "own").is_err());
-    }
-
-    #[test]
     fn requests_of_node_js_are_understood() {
-        let request = |json: &str| read_request(json.as_bytes(), "own").unwrap();
+        let channels = Channels::new("k", &Namespace::root());
+        let request = |json: &str| read_request(&channels, json.as_bytes(), "own").unwrap();
         let joined =
             request(r#"{"uid":"abc","type":2,"opts":{"rooms":["a",7],"except":[]},"rooms":["b"]}"#);
         let Some(Asked {
             request: Request::Join(whom, rooms),
-            id: None,
+            answer_to: None,
             ..
         }) = joined
         else {
@@ -493,21 +308,23 @@ mod tests {
         let one = request(r#"{"uid":"abc","requestId":"r","type":4,"sid":"x","close":true}"#);
         let Some(Asked {
             request: Request::Disconnect(whom, true),
-            id: Some(id),
+            answer_to: Some(to),
             ..
         }) = one
         else {
             panic!("{one:?}");
         };
-        assert_eq!((whom.to, id.as_str()), (who(&["x"]), "r"));
+        assert_eq!((whom.to, to.id.as_str()), (who(&["x"]), "r"));
         assert!(request(r#"{"uid":"own","type":1}"#).is_none());
         for bad in [
             r#"{"type":99}"#,
             r#"{"uid":"a"}"#,
             "{",
             r#"{"type":7,"packet":{"type":0}}"#,
+            r#"{"uid":"a","type":4,"close":true}"#,
         ] {
-            assert!(read_request(bad.as_bytes(), "own").is_err(), "{bad}");
+            let read = read_request(&channels, bad.as_bytes(), "own");
+            assert!(read.is_err(), "{bad}");
         }
     }
 
@@ -531,14 +348,21 @@ mod tests {
             volatile: false,
             ask: Some(&ask),
         };
-        let (channel, bytes) = write_emission(&channels, "one", emission).unwrap();
+        let (Outgoing { channel, bytes, .. }, id) =
+            write_emission(&channels, "one", emission).unwrap();
         assert_eq!(channel, "k-request#/#");
-        let asked = read_request(&bytes, "two").unwrap().unwrap();
+        let asked = read_request(&channels, &bytes, "two").unwrap().unwrap();
         let Request::Ask(broadcast, asking) = asked.request else {
             panic!("{asked:?}");
         };
         assert_eq!(broadcast.frame.packet, frame.packet);
         assert_eq!(asking, Some(ask));
-        assert!(asked.id.is_some());
+        let to = asked.answer_to.unwrap();
+        let answer = write_answer(&to, Answer::Acknowledged("yes".into()));
+        assert_eq!(answer.channel, "k-response#/#");
+        let (answered, packet) = read_response(&answer.bytes).unwrap().unwrap();
+        assert_eq!((Some(answered), packet), (id, Value::from("yes")));
+        let count = write_answer(&to, Answer::Asked(3));
+        assert!(read_response(&count.bytes).unwrap().is_none());
     }
 }

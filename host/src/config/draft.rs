@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, path::Path};
 use toml::{Table, Value};
 
 /// Names that front ends and backends of older servers are configured with, and the keys that they stand for.
-const KNOWN_VARIABLES: [(&str, &[&str], Form); 9] = [
+const KNOWN_VARIABLES: [(&str, &[&str], Form); 10] = [
     ("WEBSOCKET_PATH", &["socket", "path"], Form::Text),
     (
         "WEBSOCKET_CORS_ORIGIN",
@@ -23,6 +23,7 @@ const KNOWN_VARIABLES: [(&str, &[&str], Form); 9] = [
         &["socket", "ping_interval"],
         Form::Milliseconds,
     ),
+    ("REDIS_URL", &["redis", "url"], Form::Text),
     ("REDIS_HOST", &["redis", "host"], Form::Text),
     ("REDIS_PORT", &["redis", "port"], Form::Any),
     ("REDIS_PASSWORD", &["redis", "password"], Form::Text),

@@ -69,6 +69,8 @@ fn the_names_of_the_source_documents_work() {
     assert_eq!(config.socket.ping_interval, Duration::from_secs(10));
     assert_eq!(config.redis.port, Some(6380));
     assert!(config.redis.is_set() && config.auth.has_keys());
+    let config = loaded("", &[("REDIS_URL", "rediss://redis.example")]);
+    assert!(config.redis.is_set() && config.redis.is_encrypted());
     let config = loaded("", &[("FRONTEND_URL", "https://c.example")]);
     assert_eq!(config.socket.cors_origin, ["https://c.example"]);
 }
@@ -177,7 +179,10 @@ fn what_is_shown_says_where_it_comes_from_and_hides_secrets() {
         format!("[limits]\nburst = 7\n[auth]\nsecret = \"{SECRET}\"\n[api]\nkey = \"{SECRET}\"");
     let loaded = load(
         &file,
-        &[("REDIS_PASSWORD", SECRET), ("WEBSOCKET_PATH", "/live")],
+        &[
+            ("REDIS_URL", &format!("redis://ann:{SECRET}@redis.example")),
+            ("WEBSOCKET_PATH", "/live"),
+        ],
         Flags::default(),
     )
     .unwrap();
@@ -191,6 +196,10 @@ fn what_is_shown_says_where_it_comes_from_and_hides_secrets() {
         shown.contains("burst = 7  # ") && shown.contains("switchboard.toml"),
         "{shown}"
     );
+    for name in ["REDIS_PASSWORD", "JWT_SECRET"] {
+        let loaded = load("", &[(name, SECRET)], Flags::default()).unwrap();
+        assert!(!loaded.show().contains(SECRET), "{name}");
+    }
     // What is shown is a configuration again, apart from the secrets.
     let again: Table = loaded.show().parse().unwrap();
     assert!(again.contains_key("limits"));

@@ -1,9 +1,15 @@
 //! Listening to channels of Redis, through everything that may happen to the connection.
 
-use super::{client, config::RedisConfig};
+use super::{
+    config::RedisConfig,
+    reach::{Place, lost, moved, reach},
+};
 use futures_util::StreamExt;
 use rand::Rng;
-use redis::{ErrorKind, RedisError, RedisResult, aio::PubSubSink};
+use redis::{
+    RedisError, RedisResult,
+    aio::{PubSubSink, PubSubStream},
+};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     time::Duration,
@@ -17,7 +23,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(400);
 
 /// How often it is made sure that the connection lives. An idle one that does not would be found out
 /// by nobody else.
-const PING: Duration = Duration::from_secs(1);
+pub(super) const PING: Duration = Duration::from_secs(1);
 
 /// What is listened to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,20 +53,35 @@ pub async fn listen(
     health: watch::Sender<Health>,
     mut heard: impl FnMut(&str, &[u8]),
 ) {
-    let mut pause = PAUSE;
+    let mut pauses = Pauses::default();
     loop {
         let ended = tokio::select! {
             ended = session(&config, &topics, &health, &mut heard) => ended,
             () = health.closed() => return,
         };
         let was_there = *health.borrow() == Health::Listening;
-        if was_there {
-            pause = PAUSE;
-        }
         health.send_replace(Health::Lost(ended.to_string()));
-        let jitter = rand::rng().random_range(pause / 2..pause);
-        tokio::time::sleep(jitter).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        tokio::time::sleep(pauses.next(was_there)).await;
+    }
+}
+
+/// The pauses between attempts.
+#[derive(Default)]
+pub(super) struct Pauses(Option<Duration>);
+
+impl Pauses {
+    /// Returns how long to wait for the next attempt. They grow until one has succeeded.
+    pub(super) fn next(&mut self, succeeded: bool) -> Duration {
+        let pause = self.0.take().filter(|_| !succeeded).unwrap_or(PAUSE);
+        self.0 = Some((pause * 2).min(LONGEST_PAUSE));
+        rand::rng().random_range(pause / 2..pause)
+    }
+}
+
+/// Has a message handled. A defect of the host's own must not make it deaf.
+pub(super) fn hear(channel: &str, handle: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(handle)).is_err() {
+        tracing::error!(channel, "handling a message of Redis panicked");
     }
 }
 
@@ -72,27 +93,26 @@ async fn session(
     heard: &mut impl FnMut(&str, &[u8]),
 ) -> RedisError {
     let connected = timeout(config.timeout, connect(config, topics)).await;
-    let (sink, mut messages) = match connected {
+    let (sink, mut messages, place) = match connected {
         Ok(Ok(connected)) => connected,
         Ok(Err(error)) => return error,
         Err(_) => return lost("it does not answer"),
     };
     health.send_replace(Health::Listening);
     let alive = keep_alive(sink, config.timeout);
-    tokio::pin!(alive);
+    let moved = moved(config, &place);
+    tokio::pin!(alive, moved);
     loop {
         tokio::select! {
             message = messages.next() => match message {
                 Some(message) => {
                     let (channel, bytes) = (message.get_channel_name(), message.get_payload_bytes());
-                    // A defect of the host's own must not make it deaf.
-                    if catch_unwind(AssertUnwindSafe(|| heard(channel, bytes))).is_err() {
-                        tracing::error!(channel, "handling a message of Redis panicked");
-                    }
+                    hear(channel, || heard(channel, bytes));
                 }
                 None => return lost("the connection was closed"),
             },
             error = &mut alive => return error,
+            () = &mut moved => return lost("another server is the master now"),
         }
     }
 }
@@ -100,15 +120,20 @@ async fn session(
 async fn connect(
     config: &RedisConfig,
     topics: &[Topic],
-) -> RedisResult<(PubSubSink, redis::aio::PubSubStream)> {
-    let (mut sink, messages) = client(config)?.get_async_pubsub().await?.split();
+) -> RedisResult<(PubSubSink, PubSubStream, Place)> {
+    let listening = reach(
+        config,
+        |client| async move { client.get_async_pubsub().await },
+    );
+    let (connection, place) = listening.await?;
+    let (mut sink, messages) = connection.split();
     for topic in topics {
         match topic {
             Topic::Channel(name) => sink.subscribe(name).await?,
             Topic::Prefix(prefix) => sink.psubscribe(format!("{}*", escaped(prefix))).await?,
         }
     }
-    Ok((sink, messages))
+    Ok((sink, messages, place))
 }
 
 /// Returns a text as a pattern of Redis that matches it and nothing else.
@@ -128,8 +153,4 @@ async fn keep_alive(mut sink: PubSubSink, patience: Duration) -> RedisError {
             Err(_) => return lost("it does not answer"),
         }
     }
-}
-
-fn lost(why: &'static str) -> RedisError {
-    RedisError::from((ErrorKind::Io, why))
 }

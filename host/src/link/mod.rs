@@ -1,27 +1,35 @@
-//! How Redis is reached, single or a cluster, with a deadline for everything.
+//! How Redis is reached: single, by Sentinels or a cluster, plain or by TLS, with a deadline for everything.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`config`], [`address`] | where it is |
+//! | [`tls`] | whom to trust, and what to show |
+//! | [`reach`] | the way to a server |
+//! | [`single`] | a connection that comes back |
+//! | [`listener`], [`shards`] | listening to channels, and to sharded ones |
+//! | [`wait`] | the start |
 
+pub mod address;
 pub mod config;
 pub mod listener;
+mod reach;
+pub mod shards;
+pub mod single;
+mod tls;
 pub mod wait;
 
-use self::config::RedisConfig;
+use self::{config::RedisConfig, single::Single};
 use redis::{
-    Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo, Pipeline,
-    RedisConnectionInfo, RedisError, RedisResult, ServerErrorKind, Value,
-    aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig},
-    cluster::ClusterClient,
-    cluster_async::ClusterConnection,
+    Cmd, ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind, Value, aio::ConnectionLike,
+    cluster::ClusterClient, cluster_async::ClusterConnection, cluster_routing::Slot,
 };
 use std::time::Duration;
-
-/// How long a lost connection is waited for between two attempts at most.
-const RECONNECT_AT_MOST: Duration = Duration::from_millis(500);
 
 /// A connection that many use at once, and that comes back by itself.
 #[derive(Clone)]
 pub enum Link {
     /// One server.
-    Single(ConnectionManager),
+    Single(Single),
     /// A Redis Cluster.
     Cluster(ClusterConnection),
 }
@@ -51,27 +59,25 @@ impl Link {
         if !config.cluster {
             return Self::open_single(config).await;
         }
-        let client = ClusterClient::builder([info(config)?])
+        let (nodes, certificates) = reach::nodes(config).await?;
+        let client = ClusterClient::builder(nodes)
             .connection_timeout(config.timeout)
             .response_timeout(response_timeout(config))
-            .retries(3)
-            .build()?;
-        let connection = client.get_async_connection().await?;
+            .retries(3);
+        let client = match certificates {
+            Some(certificates) => client.certs(certificates),
+            None => client,
+        };
+        let connection = client.build()?.get_async_connection().await?;
         Ok(Self::Cluster(connection))
     }
 
-    /// Connects to the one server that is named, whether it belongs to a cluster or not.
+    /// Connects to one server, whether it belongs to a cluster or not.
     ///
     /// # Errors
     /// When that cannot be done within the configured time.
     pub async fn open_single(config: &RedisConfig) -> RedisResult<Self> {
-        let times = ConnectionManagerConfig::new()
-            .set_connection_timeout(Some(config.timeout))
-            .set_response_timeout(Some(response_timeout(config)))
-            .set_max_delay(RECONNECT_AT_MOST)
-            .set_number_of_retries(1);
-        let connection = ConnectionManager::new_with_config(client(config)?, times).await?;
-        Ok(Self::Single(connection))
+        Ok(Self::Single(Single::open(config).await?))
     }
 
     /// Runs commands in one trip.
@@ -79,9 +85,9 @@ impl Link {
     /// # Errors
     /// Redis' own for any of them, and those of the way to it.
     pub async fn run_all(&self, commands: &Pipeline) -> RedisResult<()> {
-        match self.clone() {
-            Self::Single(mut connection) => commands.query_async(&mut connection).await,
-            Self::Cluster(mut connection) => commands.query_async(&mut connection).await,
+        match self {
+            Self::Single(connection) => connection.run_all(commands).await,
+            Self::Cluster(connection) => commands.query_async(&mut connection.clone()).await,
         }
     }
 
@@ -90,11 +96,14 @@ impl Link {
     /// # Errors
     /// Redis' own, and those of the way to it.
     pub async fn run(&self, command: &Cmd) -> RedisResult<Value> {
-        let answer = match self.clone() {
-            Self::Single(mut connection) => connection.req_packed_command(command).await,
-            Self::Cluster(mut connection) => connection.req_packed_command(command).await,
-        };
-        answer.and_then(Value::extract_error)
+        match self {
+            Self::Single(connection) => connection.run(command).await,
+            Self::Cluster(connection) => {
+                let mut connection = connection.clone();
+                let answer = connection.req_packed_command(command).await;
+                answer.and_then(Value::extract_error)
+            }
+        }
     }
 
     /// Runs a script.
@@ -129,20 +138,24 @@ fn response_timeout(config: &RedisConfig) -> Duration {
     config.timeout / 2
 }
 
-fn info(config: &RedisConfig) -> RedisResult<ConnectionInfo> {
-    let mut settings = RedisConnectionInfo::default().set_db(config.database);
-    if let Some(username) = &config.username {
-        settings = settings.set_username(username);
-    }
-    if let Some(password) = &config.password {
-        settings = settings.set_password(password.expose());
-    }
-    let address = ConnectionAddr::Tcp(config.host().to_owned(), config.port());
-    Ok(address.into_connection_info()?.set_redis_settings(settings))
+/// Returns which commands on a key may go out with those on another.
+#[must_use]
+pub fn slot_of(key: &str) -> Slot {
+    Slot::for_key(key)
 }
 
-fn client(config: &RedisConfig) -> RedisResult<Client> {
-    Client::open(info(config)?)
+/// Tells whether it may be different in a moment: what was asked was not run, or it is not known whether.
+#[must_use]
+pub fn is_passing(error: &RedisError) -> bool {
+    use ServerErrorKind::{Ask, BusyLoading, ClusterDown, MasterDown, Moved, TryAgain};
+    let passing = match error.kind() {
+        ErrorKind::Server(kind) => matches!(
+            kind,
+            Ask | BusyLoading | ClusterDown | MasterDown | Moved | TryAgain
+        ),
+        kind => kind == ErrorKind::ClusterConnectionNotFound,
+    };
+    passing || is_uncertain(error)
 }
 
 /// Tells whether it is not known if a command was run.

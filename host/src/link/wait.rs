@@ -1,6 +1,6 @@
 //! Redis at the start: waited for while it is not there, and refused when it cannot be the one.
 
-use super::{Link, config::RedisConfig};
+use super::{Link, config::RedisConfig, tls::is_distrust};
 use rand::Rng;
 use redis::{ErrorKind, FromRedisValue, RedisError};
 use std::time::Duration;
@@ -15,8 +15,16 @@ const PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug, thiserror::Error)]
 pub enum Unusable {
     /// It refuses the user or the password.
-    #[error("Redis at {0} refuses the password (redis.username, redis.password): {1}")]
-    Refused(String, String),
+    #[error("Redis at {0} refuses the password ({1}): {2}")]
+    Refused(String, &'static str, String),
+    /// The certificates of one side are not trusted by the other.
+    #[error(
+        "Redis at {0} cannot be trusted, or does not trust this host (redis.ca, redis.certificate, redis.key): {1}"
+    )]
+    Distrust(String, String),
+    /// A file that is needed cannot be used.
+    #[error("Redis at {0} cannot be connected to: {1}")]
+    Misconfigured(String, String),
     /// It is too old.
     #[error("Redis at {0} has the version {1}; version {OLDEST} or later is needed, or Valkey")]
     TooOld(String, String),
@@ -27,7 +35,7 @@ pub enum Unusable {
 /// # Errors
 /// When it answers that it is not to be used, by this host or at all.
 pub async fn wait_for(config: &RedisConfig) -> Result<(), Unusable> {
-    let place = format!("{}:{}", config.host(), config.port());
+    let (place, keys) = (config.place(), config.keys());
     let mut waits = false;
     loop {
         let error = match version(config).await {
@@ -41,7 +49,17 @@ pub async fn wait_for(config: &RedisConfig) -> Result<(), Unusable> {
                 return Ok(());
             }
             Err(error) if is_refusal(&error) => {
-                return Err(Unusable::Refused(place, error.to_string()));
+                return Err(Unusable::Refused(
+                    place,
+                    config.login_keys(),
+                    error.to_string(),
+                ));
+            }
+            Err(error) if is_distrust(&error) => {
+                return Err(Unusable::Distrust(place, error.to_string()));
+            }
+            Err(error) if error.kind() == ErrorKind::InvalidClientConfig => {
+                return Err(Unusable::Misconfigured(place, error.to_string()));
             }
             Err(error) => error,
         };
@@ -49,7 +67,7 @@ pub async fn wait_for(config: &RedisConfig) -> Result<(), Unusable> {
             waits = true;
             tracing::warn!(
                 redis = place, %error,
-                "Redis is not there; waiting for it, and not ready before (redis.host, redis.port)"
+                "Redis is not there; waiting for it, and not ready before ({keys})"
             );
         }
         let pause = rand::rng().random_range(PAUSE / 4..PAUSE);

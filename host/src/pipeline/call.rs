@@ -9,14 +9,18 @@ use super::{
 use crate::{
     core::{
         code::{Code, Failure},
-        event::Event,
+        event::{Event, Notice},
         names::PluginName,
     },
     metrics,
     ports::{CallError, CommitError, Plugin, PluginInfo, StateAccess},
     transactions::{Done, Held, Transaction},
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+use tokio::time::timeout;
+
+/// How long an acknowledgement waits at most for what was joined to be heard.
+const SETTLED: Duration = Duration::from_secs(1);
 
 /// What a call led to that was committed.
 pub(super) struct Called {
@@ -135,6 +139,13 @@ impl Pipeline {
             done.finish();
         }
         self.ask(effects.pending, plugin.name(), event.depth);
+        let is_join = |caused: &Caused| matches!(caused.notice, Notice::Joined { .. });
+        if effects.caused.iter().any(is_join)
+            && let Some(settled) = self.executor.relay.settled()
+        {
+            // Who is told that it has joined hears what is said in the room from then on.
+            timeout(SETTLED, settled).await.ok();
+        }
         effects.caused
     }
 

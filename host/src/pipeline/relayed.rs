@@ -1,15 +1,15 @@
 //! What other nodes of the cluster want done on this one. They have checked and committed it; here it
 //! is only carried out, and goes no further.
 
-use super::{Pipeline, end_notices, execute::Effects};
+use super::{Pipeline, end_notices, execute::Effects, now_ms};
 use crate::{
     connections::Connection,
     core::{
-        event::{Identity, Peer},
+        event::{Event, Identity, Notice, Peer, Trigger, fresh_id},
         names::{ConnectionId, Namespace, RoomName, USER_PREFIX},
         recipient::Who,
     },
-    ports::{CloseReason, Frame, Relayed},
+    ports::{Asking, CloseReason, Frame, Relayed},
     rooms::Exit,
 };
 use bytes::Bytes;
@@ -69,6 +69,46 @@ impl Pipeline {
                 (connection, answer)
             })
             .collect()
+    }
+
+    /// Tells a plugin that a client of a server of another kind has acknowledged what it emitted. Whose
+    /// connection that is is not known.
+    pub fn acknowledged_elsewhere(
+        self: &Arc<Self>,
+        namespace: &Namespace,
+        asking: &Asking,
+        outcome: Result<String, &'static str>,
+        attachments: Vec<Bytes>,
+    ) {
+        let depth = asking.depth.saturating_add(1);
+        if depth > self.depth {
+            tracing::error!(
+                plugin = %asking.plugin, depth,
+                "plugins cause events of each other without end; an acknowledgement is dropped"
+            );
+            return;
+        }
+        let notice = Notice::Acknowledged {
+            token: asking.token.clone(),
+            plugin: asking.plugin.as_str().into(),
+            outcome,
+        };
+        let event = Arc::new(Event {
+            id: fresh_id(),
+            at_ms: now_ms(),
+            namespace: namespace.clone(),
+            peer: None,
+            trigger: Trigger::Notice(notice),
+            attachments,
+            wants_ack: false,
+            depth,
+        });
+        let pipeline = self.clone();
+        let told = async move {
+            let (_, effects) = pipeline.handle(&event, None).await;
+            pipeline.deliver(effects, None, depth.saturating_add(1));
+        };
+        self.tasks.spawn_on(told, &self.runtime);
     }
 
     /// Puts connections of this node into rooms, or takes them out. The rooms of users are the host's

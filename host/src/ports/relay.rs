@@ -51,6 +51,12 @@ pub trait Relay: Send + Sync {
     /// Ends connections; their transports too, where that is wanted.
     fn disconnect(&self, namespace: &Namespace, who: &Who, transport: bool);
 
+    /// Returns what ends once this node hears all that is for the rooms that its connections have joined, or
+    /// cannot; none where that is so already.
+    fn settled(&self) -> Option<BoxFuture<'static, ()>> {
+        None
+    }
+
     /// Tells why other nodes are not reached now, if they are not.
     fn trouble(&self) -> Option<String>;
 

@@ -42,13 +42,11 @@ pub async fn open(config: &StateConfig, redis: &RedisConfig) -> Result<Arc<dyn S
             Ok(Arc::new(store))
         }
         Some(Backend::Redis) => {
-            let (host, port) = (redis.host(), redis.port());
-            let store = RedisStore::open(redis).await.with_context(|| {
-                format!(
-                    "Redis at {host}:{port} cannot be used (redis.host, redis.port, redis.password)"
-                )
-            })?;
-            tracing::info!(host, port, "state is kept in Redis");
+            let (place, keys) = (redis.place(), redis.keys());
+            let store = RedisStore::open(redis)
+                .await
+                .with_context(|| format!("Redis at {place} cannot be used ({keys})"))?;
+            tracing::info!(redis = place, "state is kept in Redis");
             Ok(Arc::new(store))
         }
     }

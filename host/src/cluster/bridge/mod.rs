@@ -34,7 +34,8 @@ use self::{
 };
 use super::{
     config::ClusterConfig,
-    publisher::{Counters, Publisher},
+    packets::Outgoing,
+    publisher::{Counters, Publisher, Ways},
 };
 use crate::{
     core::channel::ChannelName,
@@ -89,16 +90,19 @@ impl Bridge {
         redis: &RedisConfig,
         metrics: Arc<Metrics>,
     ) -> Result<Arc<Self>> {
-        let cannot = "Redis cannot be used for channels (redis.host, redis.port, redis.password)";
-        let link = Link::open(redis).await.context(cannot)?;
-        // By one connection, since that keeps the order.
-        let way_out = Link::open_single(redis).await.context(cannot)?;
+        let (place, keys) = (redis.place(), redis.keys());
+        let cannot = || format!("Redis at {place} cannot be used for channels ({keys})");
+        let link = Link::open(redis).await.with_context(cannot)?;
+        let ways = Ways {
+            one: Link::open_single(redis).await.with_context(cannot)?,
+            shards: None,
+        };
         let (listening, health) = watch::channel(Health::Starting);
         let counters = Counters {
             published: metrics.published.clone(),
             lost: metrics.publish_lost.clone(),
         };
-        let publisher = Publisher::start(way_out, health.clone(), cluster.queue_bytes, counters);
+        let publisher = Publisher::start(ways, health.clone(), cluster.queue_bytes, counters);
         Ok(Arc::new(Self {
             channels: channels.clone(),
             redis: redis.clone(),
@@ -247,8 +251,12 @@ impl Channels for Bridge {
             );
             return;
         }
-        let channel = channel.as_str().to_owned();
-        self.publisher.give(channel, payload.into_bytes(), false);
+        let message = Outgoing {
+            channel: channel.as_str().to_owned(),
+            bytes: payload.into_bytes(),
+            sharded: false,
+        };
+        self.publisher.give(message, false);
     }
 
     fn trouble(&self) -> Option<String> {
