@@ -97,8 +97,7 @@ fn who_comes_back_in_time_has_never_left() {
     let (second, mut told) = (Duration::from_secs(1), 0);
     let mut news = |host: &TestHost| {
         let log = host.log();
-        let new = log[std::mem::replace(&mut told, log.len())..].to_vec();
-        new
+        log[std::mem::replace(&mut told, log.len())..].to_vec()
     };
     let first = host.connect("ann");
     host.send(&first, "enter", "a").expect_ok();
@@ -152,8 +151,7 @@ fn what_a_user_is_seen_as_is_told_when_it_changes() {
     let (second, minute, mut told) = (Duration::from_secs(1), Duration::from_secs(60), 0);
     let mut news = |host: &TestHost| {
         let log = host.log();
-        let new = log[std::mem::replace(&mut told, log.len())..].to_vec();
-        new
+        log[std::mem::replace(&mut told, log.len())..].to_vec()
     };
     let phone = host.connect("ann");
     host.send(&phone, "enter", "a").expect_ok();
