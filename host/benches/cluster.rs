@@ -106,7 +106,14 @@ fn compare() {
             let at = |index: usize| measured.values[index] / 1_000.0;
             println!(
                 "  {} ms: median {:.2}, p90 {:.2}, p99 {:.2}, p99.9 {:.2}, max {:.2}; CPU s: {:.2}, Redis {:.2}",
-                pair.name, at(0), at(1), at(2), at(3), at(4), measured.cpu[0], measured.cpu[1]
+                pair.name,
+                at(0),
+                at(1),
+                at(2),
+                at(3),
+                at(4),
+                measured.cpu[0],
+                measured.cpu[1]
             );
             round.push(measured);
         }
@@ -172,7 +179,9 @@ fn compare() {
             );
         }
     }
-    println!("  wanted: 10,000 connections of an instance, and a cost that the room's size does not change");
+    println!(
+        "  wanted: 10,000 connections of an instance, and a cost that the room's size does not change"
+    );
 }
 
 fn tokio_nodelay(

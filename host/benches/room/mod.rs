@@ -95,7 +95,12 @@ impl Load {
     }
 
     /// Connects clients that are in rooms, some at once.
-    async fn members(&self, server: usize, count: usize, rooms: fn(usize) -> &'static [&'static str]) -> Vec<Socket> {
+    async fn members(
+        &self,
+        server: usize,
+        count: usize,
+        rooms: fn(usize) -> &'static [&'static str],
+    ) -> Vec<Socket> {
         let numbers = futures_util::stream::iter(0..count);
         let clients = numbers.map(async |number| {
             let mut client = self.client(server, format!("{server}-{number}")).await;
