@@ -1,15 +1,12 @@
-//! The one engine that all plugins run on, its clock, and its compiler.
+//! The one engine that all plugins run on, and its compiler.
 
-use super::config::PluginsConfig;
+use super::{clock::Clock, config::PluginsConfig};
 use anyhow::{Context, Result};
 use futures_util::future::BoxFuture;
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 use tokio::runtime::{self, Runtime};
 use tokio_util::task::AbortOnDropHandle;
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
-
-/// How long a guest runs before it lets others run; the deadline of a call is watched apart from it.
-const TIME_SLICE: Duration = Duration::from_millis(1);
 
 /// How much of a used memory is kept instead of given back to the system between two instances.
 const KEEP_RESIDENT: usize = 2 << 20;
@@ -20,11 +17,11 @@ const WASM_STACK: usize = 512 << 10;
 /// The stack that a call runs on: the guest's, and room for the host functions that it calls.
 const CALL_STACK: usize = 1 << 20;
 
-/// Returns the engine, with its clock running for as long as the engine lives.
+/// Returns the engine, and its clock for as long as the engine lives.
 ///
 /// # Errors
 /// When this machine cannot run it, such as for lack of address space.
-pub(super) fn engine(config: &PluginsConfig) -> Result<Engine> {
+pub(super) fn engine(config: &PluginsConfig) -> Result<(Engine, Clock)> {
     let mut pool = PoolingAllocationConfig::default();
     let instances = config.max_instances;
     // Components made from other languages have several core instances, memories and tables each.
@@ -59,23 +56,17 @@ pub(super) fn engine(config: &PluginsConfig) -> Result<Engine> {
     let engine = Engine::new(&settings)
         .map_err(anyhow::Error::from)
         .context("the WebAssembly engine could not be started")?;
-    start_clock(&engine)?;
-    Ok(engine)
-}
-
-fn start_clock(engine: &Engine) -> Result<()> {
-    let engine = engine.weak();
-    std::thread::Builder::new()
-        .name("guest clock".to_owned())
-        .spawn(move || {
-            while let Some(engine) = engine.upgrade() {
+    let ticking = engine.weak();
+    let clock = Clock::start(move |ticks| match ticking.upgrade() {
+        Some(engine) => {
+            if ticks {
                 engine.increment_epoch();
-                drop(engine);
-                std::thread::sleep(TIME_SLICE);
             }
-        })
-        .context("the clock's thread could not be started")?;
-    Ok(())
+            true
+        }
+        None => false,
+    })?;
+    Ok((engine, clock))
 }
 
 /// Threads of low priority that compile, so that serving does not suffer.

@@ -4,6 +4,7 @@
 use super::{
     bindings::{Plugin, PluginPre, switchboard::plugin as wit},
     cache::{CodeCache, hex},
+    clock::Clock,
     config::{PluginConfig, PluginConfigs, PluginsConfig},
     engine::{Compiler, LongCalls},
     generation::{Budget, Generation, Usage, describe_trap},
@@ -158,6 +159,7 @@ impl LoadError {
 pub struct Loader {
     engine: Engine,
     compiler: Compiler,
+    clock: Clock,
     long: Arc<LongCalls>,
     cache: CodeCache,
     config: PluginsConfig,
@@ -178,8 +180,10 @@ impl Loader {
         versions: Arc<dyn StateVersions>,
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<Self> {
+        let (engine, clock) = super::engine::engine(&config)?;
         Ok(Self {
-            engine: super::engine::engine(&config)?,
+            engine,
+            clock,
             compiler: Compiler::start()?,
             long: Arc::new(LongCalls::start()?),
             cache: CodeCache::open(config.cache_dir.clone()),
@@ -270,6 +274,7 @@ impl Loader {
             pre,
             about,
             Usage::of(&self.config, &config),
+            self.clock.clone(),
             self.long.clone(),
             self.budget.clone(),
             Quarantine::new(self.config.quarantine.clone()),
@@ -390,7 +395,7 @@ impl Loader {
         let _permit = self.budget.fresh.acquire().await;
         let mut store = guest::store(&self.engine, &about);
         let time = self.config.deadline.max(DESCRIBE_TIME);
-        let described = tokio::time::timeout(time, async {
+        let describing = self.clock.during(async {
             let plugin: Plugin = pre
                 .instantiate_async(&mut store)
                 .await
@@ -401,7 +406,7 @@ impl Loader {
                 .await
                 .map_err(|error| LoadError::Describe(describe_trap(&error)))
         });
-        described
+        tokio::time::timeout(time, describing)
             .await
             .unwrap_or(Err(LoadError::DescribeTimeout(time)))
     }

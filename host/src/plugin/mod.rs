@@ -13,13 +13,15 @@
 //! | [`quarantine`] | plugins that fail again and again are given no events |
 //! | [`registry`] | which generation is in force, from which file |
 //! | [`watcher`] | the folder of plugins |
-//! | [`engine`] | the WebAssembly engine, its clock and its compiler |
+//! | [`engine`] | the WebAssembly engine and its compiler |
+//! | [`clock`] | makes guests give way |
 //! | [`cache`] | compiled code on disk |
 
 mod bindings;
 mod cache;
 mod capabilities;
 mod channels;
+mod clock;
 pub mod config;
 mod deadline;
 mod engine;
