@@ -64,7 +64,7 @@ impl Clock {
     }
 
     /// Makes the clock tick some more times.
-    fn wind(&self) {
+    pub(super) fn wind(&self) {
         let Shared {
             thread,
             is_wanted,

@@ -34,6 +34,7 @@ impl<T: Send + 'static> Running<T> {
         let Self::Here(call, slices) = self else {
             return self.poll_apart(context);
         };
+        long.clock.wind();
         if let Poll::Ready(result) = call.as_mut().poll(context) {
             return Poll::Ready(Ok(result));
         }
@@ -96,7 +97,7 @@ pub(super) async fn in_time<T: Send + 'static>(
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::clock::Clock, *};
     use std::sync::Arc;
     use tokio::sync::oneshot;
 
@@ -106,7 +107,7 @@ mod tests {
         waits: Arc<Waits>,
         call: impl Future<Output = Result<u8, CallError>> + Send + 'static,
     ) -> (Result<u8, CallError>, Duration) {
-        let long = LongCalls::start().unwrap();
+        let long = LongCalls::start(Clock::start(|_| true).unwrap()).unwrap();
         let start = Instant::now();
         let result = in_time(start, DEADLINE, &waits, &long, Box::pin(call)).await;
         (result, start.elapsed())
@@ -159,7 +160,7 @@ mod tests {
     #[tokio::test]
     async fn a_call_that_gives_way_again_and_again_goes_on_apart_and_ends_when_given_up() {
         let (told, dropped) = oneshot::channel::<()>();
-        let long = LongCalls::start().unwrap();
+        let long = LongCalls::start(Clock::start(|_| true).unwrap()).unwrap();
         let here = std::thread::current().id();
         let (moved, elsewhere) = oneshot::channel();
         let call: BoxFuture<'static, Result<u8, CallError>> = Box::pin(async move {

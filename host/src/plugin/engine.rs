@@ -100,14 +100,18 @@ impl Compiler {
 /// Threads of low priority on which calls go on that take long. A guest that computes without end
 /// keeps its core busy, and the system gives that up late to a thread of equal rank that wakes: those
 /// with little to do would wait for it.
-pub(super) struct LongCalls(Option<Runtime>);
+pub(super) struct LongCalls {
+    runtime: Option<Runtime>,
+    /// What makes them give way, wherever they run.
+    pub(super) clock: Clock,
+}
 
 impl LongCalls {
     /// Starts the threads: one for each core.
     ///
     /// # Errors
     /// When they cannot be started.
-    pub(super) fn start() -> Result<Self> {
+    pub(super) fn start(clock: Clock) -> Result<Self> {
         let runtime = runtime::Builder::new_multi_thread()
             .thread_name("long calls")
             .on_thread_start(lower_priority)
@@ -115,7 +119,10 @@ impl LongCalls {
             .enable_all()
             .build()
             .context("the threads for long calls could not be started")?;
-        Ok(Self(Some(runtime)))
+        Ok(Self {
+            runtime: Some(runtime),
+            clock,
+        })
     }
 
     /// Goes on with a call, until it ends or what is returned is dropped.
@@ -123,7 +130,9 @@ impl LongCalls {
         &self,
         call: BoxFuture<'static, T>,
     ) -> AbortOnDropHandle<T> {
-        AbortOnDropHandle::new(match &self.0 {
+        let clock = self.clock.clone();
+        let call = async move { clock.during(call).await };
+        AbortOnDropHandle::new(match &self.runtime {
             Some(runtime) => runtime.spawn(call),
             None => tokio::spawn(call),
         })
@@ -132,7 +141,7 @@ impl LongCalls {
 
 impl Drop for LongCalls {
     fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
+        if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
     }

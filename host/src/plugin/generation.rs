@@ -3,7 +3,6 @@
 
 use super::{
     bindings::PluginPre,
-    clock::Clock,
     config::{Isolation, PluginConfig, PluginsConfig},
     deadline::in_time,
     engine::LongCalls,
@@ -130,7 +129,6 @@ pub struct Generation {
     mould: Arc<Mould>,
     about: Arc<About>,
     usage: Usage,
-    clock: Clock,
     long: Arc<LongCalls>,
     /// Calls of this plugin at once, so that a slow one does not take every instance.
     calls: Semaphore,
@@ -147,7 +145,6 @@ impl Generation {
         pre: PluginPre<GuestState>,
         about: Arc<About>,
         usage: Usage,
-        clock: Clock,
         long: Arc<LongCalls>,
         budget: Budget,
         quarantine: Quarantine,
@@ -177,7 +174,6 @@ impl Generation {
             }),
             about,
             usage,
-            clock,
             long,
             calls: Semaphore::new(usage.calls),
             budget,
@@ -252,7 +248,7 @@ impl Generation {
         };
         // An instance that is not put back, for a trap, a timeout or because the whole call was
         // cancelled, is dropped here with its store.
-        let call = async move {
+        let call = Box::pin(async move {
             let mut guest = slot.instance().await?;
             let event = call.event.clone();
             let data = guest.store.data_mut();
@@ -269,9 +265,7 @@ impl Generation {
                 .map_err(|error| CallError::Trap(describe_trap(&error)))?;
             let soft = std::mem::take(&mut guest.store.data_mut().soft);
             Ok((guest, result, soft))
-        };
-        let clock = self.clock.clone();
-        let call = Box::pin(async move { clock.during(call).await });
+        });
         let deadline = self.usage.deadline;
         let (guest, result, soft) =
             in_time(start.into(), deadline, &waits, &self.long, call).await?;

@@ -183,9 +183,9 @@ impl Loader {
         let (engine, clock) = super::engine::engine(&config)?;
         Ok(Self {
             engine,
-            clock,
             compiler: Compiler::start()?,
-            long: Arc::new(LongCalls::start()?),
+            long: Arc::new(LongCalls::start(clock.clone())?),
+            clock,
             cache: CodeCache::open(config.cache_dir.clone()),
             budget: Budget::of(&config),
             config,
@@ -274,7 +274,6 @@ impl Loader {
             pre,
             about,
             Usage::of(&self.config, &config),
-            self.clock.clone(),
             self.long.clone(),
             self.budget.clone(),
             Quarantine::new(self.config.quarantine.clone()),
