@@ -51,6 +51,7 @@ scenario("who is in a room is known on every host, and first and last are of all
   await two.must("probe:join", room);
   await ben.must("probe:join", room);
   await knows(watcher, room, ["ann", "ben"]);
+  await waitFor(async () => (await known(watcher, room)).connections.length === 3, "all three to be known");
   const seen = await known(watcher, room);
   assert.deepEqual(seen.connections.toSorted(), [one.id, two.id, ben.id].toSorted());
   assert.equal(seen.userCount, 2);

@@ -1,10 +1,12 @@
 // The same with sharded channels, on a single Redis and on a cluster of three.
 
 import assert from "node:assert/strict";
+import { connect } from "./harness/clients.mjs";
+import { probe } from "./harness/components.mjs";
 import { waitFor } from "./harness/deadline.mjs";
 import { clusterScenarios, heardBy, mixed, say, settledEverywhere } from "./harness/mixed.mjs";
-import { Redis, RedisCluster } from "./harness/redis.mjs";
-import { scenario } from "./harness/scenario.mjs";
+import { Proxy, Redis, RedisCluster } from "./harness/redis.mjs";
+import { scenario, startHost } from "./harness/scenario.mjs";
 
 const single = { redis: () => Redis.start(), mode: "sharded" };
 const many = { redis: () => RedisCluster.start(), mode: "sharded", options: { redisCluster: true } };
@@ -58,4 +60,23 @@ scenario("a slot that moves to another node of the cluster is followed", async (
     await say(ours[0], room, "after");
     return ours.every((client) => client.heard("probe:relayed").includes("after"));
   }, "messages to come by the other node", 15_000);
+});
+
+scenario("a connection that falls silent is found out by a host that has nothing to say", async () => {
+  const redis = await Redis.start();
+  const proxy = await Proxy.to(redis);
+  const [near, far] = await Promise.all([redis, proxy].map(({ port }) => startHost({
+    plugins: { probe: probe() }, redisPort: port, state: "memory", clusterMode: "sharded",
+  })));
+  const clients = [await connect(near, "near"), await connect(far, "far")];
+  for (const client of clients) await client.must("probe:join", "probe:silent");
+  const ready = async (host) => (await host.request("/readyz")).text;
+  proxy.holding = true;
+  await waitFor(async () => /degraded/.test(await ready(far)), "the silence to be noticed");
+  // Who joins meanwhile does not wait for Redis.
+  await clients[1].must("probe:join", "probe:meanwhile");
+  proxy.holding = false;
+  await waitFor(async () => (await ready(far)) === "ready\n", "readiness");
+  await say(clients[0], "probe:meanwhile", "after the silence");
+  await heardBy([clients[1]], "probe:relayed", 1);
 });

@@ -194,6 +194,10 @@ export function clusterScenarios(title, kind) {
       await neighbour.nextEvent("probe:relayed", (text) => text === `alone ${round}`);
       await redis.start();
       const back = performance.now();
+      if (kind.mode === "sharded") {
+        await waitFor(() => redis.subscribers("socket.io#/#") >= 3, "hosts to listen again");
+        assert.ok(performance.now() - back < 2_000, "soon");
+      }
       await waitFor(async () => {
         await say(ours[0], room, `probe ${round}`);
         return ours.slice(1).every((client) => client.heard("probe:relayed").includes(`probe ${round}`));

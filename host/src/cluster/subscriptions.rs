@@ -228,7 +228,6 @@ mod tests {
         }
         assert!(all.wanted.has(&format!("k#/#{one}#")));
         all.note(&left(one));
-        all.note(&left(one));
         assert!(listened(&all));
         all.note(&left(two));
         assert!(!listened(&all));
