@@ -208,18 +208,19 @@ scenario("acknowledgements of clients of both, to a server of Node.js", async ()
   await waitFor(() => adapter.ackRequests.size === 0, "nothing to be waited for any more");
 });
 
-scenario("a plugin's question reaches clients of both, and is answered by ours", async () => {
+scenario("a plugin's question reaches clients of both, and both answer it", async () => {
   const cluster = await pair();
   const { ours: [ann, ben], theirs: [cem, dan] } = cluster;
   await ann.must("probe:join", "probe:watchers");
   for (const { socket } of [ben, cem, dan]) socket.on("question", (n, answer) => answer(n + 1));
   await emit(ann, "question", ["everyone"], { args: [7], ack: "token", except: [`connection:${ann.id}`] });
-  const { data, connection } = await ann.next("probe:notice", ({ name }) => name === "acknowledged");
-  assert.equal(connection, ben.id);
-  assert.equal(data.token, "token");
+  const answers = () => ann.heard("probe:notice").filter(({ name }) => name === "acknowledged");
+  await waitFor(() => answers().length >= 3, () => `three answers: ${answers().length}`);
   for (const client of [ben, cem, dan]) assert.equal(await client.next("question"), 7);
   await settledEverywhere(cluster);
-  assert.equal(ann.heard("probe:notice").filter(({ name }) => name === "acknowledged").length, 0);
+  // Whose a client of Node.js is its server does not say.
+  const whose = answers().map(({ data, connection }) => [data.token, data.args[0], connection]);
+  assert.deepEqual(whose.toSorted(), [["token", 8, ben.id], ["token", 8, null], ["token", 8, null]].toSorted());
 });
 
 scenario("a server of Node.js moves ours: all, those of a room, and one", async () => {

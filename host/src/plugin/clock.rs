@@ -19,7 +19,7 @@ const TIME_SLICE: Duration = Duration::from_millis(1);
 
 /// Ticks in which no guest has run, after which the clock rests. Where events come more often than
 /// that, none has to wake it.
-const TICKS_BEFORE_REST: u32 = 10;
+const TICKS_BEFORE_REST: u32 = 2;
 
 /// How often a clock that rests looks whether it is needed at all.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
