@@ -9,14 +9,19 @@
 //! 3. some connection has been active within a while: `online`;
 //! 4. `away`.
 
+mod person;
+
+pub use self::person::{Change, Known};
+
+use self::person::{Device, Person, change_of};
 use crate::{
     core::{
         names::{ConnectionId, Namespace, RoomName, UserId},
         presence::{Seen, Status},
     },
-    ports::{Choice, Dated, Journal, Moved},
+    ports::{Choice, Journal, Moved},
 };
-use dashmap::{DashMap, mapref::one::RefMut};
+use dashmap::DashMap;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -52,80 +57,6 @@ impl Default for PresenceConfig {
 
 /// Rooms in their namespaces.
 pub type Places = BTreeSet<(Namespace, RoomName)>;
-
-/// A change that plugins are told of.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
-    /// What the user is seen as now.
-    pub seen: Seen,
-    /// What plugins were told before.
-    pub before: Status,
-    /// Rooms that the user was in until the last connection ended.
-    pub left: Places,
-    /// Whether others have heard of it by the user's joins.
-    pub has_just_come: bool,
-}
-
-/// What is known of a user to be told to a node that comes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Known {
-    /// As what the user wants to be seen.
-    pub choice: Choice,
-    /// What plugins were told.
-    pub announced: Dated<Status>,
-}
-
-#[derive(Default)]
-struct Person {
-    /// Since when each connection is idle; none when it is active.
-    devices: BTreeMap<ConnectionId, Option<u64>>,
-    known: Known,
-    /// When the user was active last, of what has ended.
-    seen_ms: Option<u64>,
-    /// What was left with connections that ended, until it is told.
-    left: Places,
-    /// Whether the user has just come, and is in no room of which others have not heard by the join.
-    came: bool,
-    /// Whether plugins are being told.
-    telling: bool,
-}
-
-impl Person {
-    fn status(&self) -> Status {
-        if self.devices.is_empty() {
-            return Status::Offline;
-        }
-        if let Some(chosen) = self.known.choice.what {
-            return chosen;
-        }
-        match self.devices.values().any(Option::is_none) {
-            true => Status::Online,
-            false => Status::Away,
-        }
-    }
-
-    fn seen(&self, now_ms: u64) -> Seen {
-        let status = self.status();
-        let active = || match self.devices.values().any(Option::is_none) {
-            true => Some(now_ms),
-            false => self.devices.values().copied().max().flatten(),
-        };
-        let at_ms = match (status, self.known.choice.what) {
-            (Status::Offline, Some(Status::Offline)) if !self.devices.is_empty() => {
-                Some(self.known.choice.at_ms)
-            }
-            (Status::Offline, _) => self.seen_ms,
-            _ => active(),
-        };
-        Seen { status, at_ms }
-    }
-
-    /// Tells whether nothing is to be remembered of the user.
-    fn is_nobody(&self) -> bool {
-        let is_told = self.known.announced.what == Status::Offline && self.left.is_empty();
-        self.devices.is_empty() && is_told && !self.telling
-    }
-}
 
 /// A connection of this node that has ended, and whose user lingers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -196,15 +127,26 @@ impl Presence {
         let mut own = self.own.lock();
         own.active.insert(connection, (user.clone(), now));
         drop(own);
-        self.open(user, connection, None);
+        self.open(user, connection, None, Known::default());
     }
 
-    /// Takes note of a connection of any node, and since when it is idle if it is. One that is known
-    /// already stays as it is.
-    pub fn open(&self, user: &UserId, connection: ConnectionId, idle_since_ms: Option<u64>) {
+    /// Takes note of a connection of any node, since when it is idle if it is, and what its node knows of
+    /// its user. One that is known already stays as it is.
+    pub fn open(
+        &self,
+        user: &UserId,
+        connection: ConnectionId,
+        idle_since_ms: Option<u64>,
+        known: Known,
+    ) {
         let mut person = self.people.entry(user.clone()).or_default();
         person.came |= person.devices.is_empty();
-        person.devices.entry(connection).or_insert(idle_since_ms);
+        person.known.choice.merge(known.choice);
+        person.known.announced.merge(known.announced);
+        person.devices.entry(connection).or_insert_with(|| Device {
+            idle_since_ms,
+            left: Places::new(),
+        });
         drop(person);
         self.look_at(user);
     }
@@ -240,31 +182,46 @@ impl Presence {
     }
 
     fn turn_idle_here(&self, user: &UserId, connection: ConnectionId, since_ms: Option<u64>) {
-        let is_same = |idle: &Option<u64>| idle.is_some() == since_ms.is_some();
-        let person = self.people.get(user);
-        let device = person.and_then(|person| person.devices.get(&connection).copied());
-        if device.as_ref().is_none_or(is_same) {
+        let Some(mut person) = self.people.get_mut(user) else {
             return;
-        }
-        self.turn_idle(user, connection, since_ms);
-        self.journal.note(Moved::Idle {
-            connection,
-            since_ms,
+        };
+        let is_news = person.turn_idle(connection, since_ms, |before| {
+            before.is_some() != since_ms.is_some()
         });
-    }
-
-    /// Takes note that a connection of any node is idle, or is not.
-    pub fn turn_idle(&self, user: &UserId, connection: ConnectionId, since_ms: Option<u64>) {
-        if let Some(mut person) = self.people.get_mut(user)
-            && let Some(idle) = person.devices.get_mut(&connection)
-        {
-            *idle = since_ms;
-            drop(person);
+        if is_news {
+            // Under the entry's lock, so that others hear of it in the order in which it changes.
+            self.journal.note(Moved::Idle {
+                connection,
+                since_ms,
+            });
+        }
+        drop(person);
+        if is_news {
             self.look_at(user);
         }
     }
 
-    /// Takes note that a connection of this node has ended: its user lingers for a while.
+    /// Takes note that a connection of any node is idle, or is not.
+    pub fn turn_idle(&self, user: &UserId, connection: ConnectionId, since_ms: Option<u64>) {
+        let is_news = self
+            .people
+            .get_mut(user)
+            .is_some_and(|mut person| person.turn_idle(connection, since_ms, |_| true));
+        if is_news {
+            self.look_at(user);
+        }
+    }
+
+    /// Takes note of the rooms that a connection of any node has left at once when it ended.
+    pub fn end(&self, user: &UserId, connection: ConnectionId, left: Places) {
+        if let Some(mut person) = self.people.get_mut(user)
+            && let Some(device) = person.devices.get_mut(&connection)
+        {
+            device.left = left;
+        }
+    }
+
+    /// Has the user of a connection of this node that has ended linger for a while.
     pub fn end_here(&self, namespace: &Namespace, connection: ConnectionId, now: Instant) {
         let mut own = self.own.lock();
         own.active.remove(&connection);
@@ -311,8 +268,7 @@ impl Presence {
         }
     }
 
-    /// Takes note that a connection of this node is no more, and which rooms were left with it. With a
-    /// user's last connection ends what the user has chosen.
+    /// Takes note that a connection of this node is no more, and which rooms were left with it.
     pub fn close_here(
         &self,
         user: &UserId,
@@ -322,13 +278,6 @@ impl Presence {
     ) {
         self.own.lock().active.remove(&connection);
         self.close(user, connection, left, now_ms);
-        let is_chosen = self
-            .people
-            .get(user)
-            .is_some_and(|person| person.devices.is_empty() && person.known.choice.what.is_some());
-        if is_chosen {
-            self.choose(user, Status::Online, now_ms);
-        }
     }
 
     /// Takes note that a connection of any node is no more, and which rooms were left with it.
@@ -342,14 +291,15 @@ impl Presence {
         let Some(mut person) = self.people.get_mut(user) else {
             return;
         };
-        let Some(idle_since_ms) = person.devices.remove(&connection) else {
+        let Some(device) = person.devices.remove(&connection) else {
             return;
         };
         if person.known.choice.what != Some(Status::Offline) {
+            person.left.extend(device.left);
             person.left.extend(left);
         }
         if person.devices.is_empty() {
-            person.seen_ms = Some(idle_since_ms.unwrap_or(now_ms));
+            person.seen_ms = Some(device.idle_since_ms.unwrap_or(now_ms));
         }
         drop(person);
         self.look_at(user);
@@ -362,23 +312,32 @@ impl Presence {
         let Some(mut person) = self.people.get_mut(user) else {
             return;
         };
+        // Also what is so already: another node may know of something else that was chosen.
         let wanted = (status != Status::Online).then_some(status);
-        if person.known.choice.what == wanted {
-            return;
-        }
-        let choice = person.known.choice.replaced(wanted, now_ms);
-        person.known.choice = choice;
+        person.came = false;
+        self.set_choice(&mut person, user, wanted, now_ms);
         drop(person);
+        self.look_at(user);
+    }
+
+    fn set_choice(&self, person: &mut Person, user: &UserId, what: Option<Status>, now_ms: u64) {
+        let choice = person.known.choice.replaced(what, now_ms);
+        person.known.choice = choice;
         let user = user.clone();
-        self.look_at(&user);
         self.journal.note(Moved::Chose { user, choice });
     }
 
     /// Takes what another node knows of a user.
     pub fn merge(&self, user: &UserId, known: Known) {
-        let mut person = self.people.entry(user.clone()).or_default();
+        let Some(mut person) = self.people.get_mut(user) else {
+            return;
+        };
         let chosen = person.known.choice.merge(known.choice);
         let announced = person.known.announced.merge(known.announced);
+        if announced && known.announced.what == Status::Offline && person.devices.is_empty() {
+            // The node that told it has told this, too.
+            person.left.clear();
+        }
         drop(person);
         if chosen || announced {
             self.look_at(user);
@@ -409,7 +368,7 @@ impl Presence {
     #[must_use]
     pub fn idle_since(&self, user: &UserId, connection: ConnectionId) -> Option<u64> {
         let person = self.people.get(user)?;
-        person.devices.get(&connection).copied().flatten()
+        person.devices.get(&connection)?.idle_since_ms
     }
 
     /// Returns what a user is seen as now.
@@ -471,40 +430,20 @@ impl Presence {
     /// Returns what plugins are to be told of a user, if anything; then nobody else is told to before
     /// [`told`](Self::told) is called.
     pub fn begin_telling(&self, user: &UserId, now_ms: u64) -> Option<Change> {
+        // Asked first: what it takes is never waited for with an entry in hand.
+        let is_ours = self.journal.speaks_for(user);
         let person = self.people.get_mut(user);
-        let change = person.and_then(|mut person| self.change_of(&mut person, user, now_ms));
+        let change = person.and_then(|mut person| {
+            if is_ours && person.devices.is_empty() && person.known.choice.what.is_some() {
+                // With the last connection ends what was chosen.
+                self.set_choice(&mut person, user, None, now_ms);
+            }
+            change_of(&mut person, now_ms, is_ours)
+        });
         if change.is_none() {
             self.forget(user);
         }
         change
-    }
-
-    fn change_of(
-        &self,
-        person: &mut RefMut<'_, UserId, Person>,
-        user: &UserId,
-        now_ms: u64,
-    ) -> Option<Change> {
-        let seen = person.seen(now_ms);
-        let before = person.known.announced.what;
-        if seen.status != Status::Offline {
-            // Who has come back is in rooms again.
-            person.left.clear();
-        }
-        // Others have heard of the joins of who went before anything was told.
-        let has_gone = person.devices.is_empty() && !person.left.is_empty();
-        let is_news = seen.status != before || has_gone;
-        if !is_news || person.telling || !self.journal.speaks_for(user) {
-            return None;
-        }
-        person.telling = true;
-        let came = std::mem::take(&mut person.came);
-        Some(Change {
-            seen,
-            before,
-            left: std::mem::take(&mut person.left),
-            has_just_come: came && seen.status == Status::Online,
-        })
     }
 
     /// Takes note that plugins have been told what a user is seen as.
@@ -529,7 +468,8 @@ impl Presence {
         self.people.remove_if(user, |_, person| person.is_nobody());
     }
 
-    /// Forgets those who are gone and were never told of by the node that should have.
+    /// Forgets those who are gone and were never told of by the node that should have. Not while nodes
+    /// are out of each other's reach: then none tells.
     pub fn sweep(&self, now_ms: u64, after: Duration) {
         let after_ms = after.as_millis() as u64;
         self.people.retain(|user, person| {

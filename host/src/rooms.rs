@@ -9,6 +9,9 @@
 //! A user whose last connection in a room has ended lingers there until [`Rooms::remove`]: still one of
 //! its users, so that who comes back in time has never left.
 
+mod room;
+
+use self::room::{Room, count_down};
 use crate::{
     core::{
         event::Identity,
@@ -17,11 +20,7 @@ use crate::{
     ports::{Journal, Moved},
 };
 use dashmap::{DashMap, mapref::entry::Entry};
-use std::{
-    collections::{BTreeMap, BTreeSet, btree_map},
-    ops::Bound,
-    sync::Arc,
-};
+use std::{collections::BTreeSet, ops::Bound, sync::Arc};
 
 /// What a join or a leave changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,30 +56,6 @@ pub struct Exit {
     pub lingers: bool,
     /// Whether its user typed there, and does not any more.
     pub stopped: bool,
-}
-
-#[derive(Default)]
-struct Room {
-    members: BTreeMap<ConnectionId, UserId>,
-    users: BTreeMap<UserId, Presences>,
-    /// Who types, by how many connections.
-    typing: BTreeMap<UserId, u32>,
-    /// Those of the members that are this node's.
-    here: BTreeSet<ConnectionId>,
-}
-
-/// By what a user is in a room.
-#[derive(Default)]
-struct Presences {
-    members: u32,
-    /// Connections that have ended.
-    lingering: BTreeSet<ConnectionId>,
-}
-
-impl Presences {
-    fn is_none(&self) -> bool {
-        self.members == 0 && self.lingering.is_empty()
-    }
 }
 
 struct Membership {
@@ -194,8 +169,11 @@ impl Rooms {
             drop(entry);
             if !lingers {
                 membership.rooms.remove(&room);
-                let room = room.clone();
-                self.journal.note(Moved::Left { connection, room });
+                self.journal.note(Moved::Left {
+                    connection,
+                    room: room.clone(),
+                    last: false,
+                });
             }
             if room != own {
                 exits.push(Exit {
@@ -210,8 +188,8 @@ impl Rooms {
     }
 
     /// Tells other nodes that a connection has ended, and that plugins have been told so.
-    pub fn tell_end(&self, connection: ConnectionId) {
-        self.journal.note(Moved::Ended { connection });
+    pub fn tell_end(&self, connection: ConnectionId, left: Vec<RoomName>) {
+        self.journal.note(Moved::Ended { connection, left });
     }
 
     /// Takes a connection out of all rooms for good; returns those that it was in or lingered in, sorted.
@@ -236,10 +214,11 @@ impl Rooms {
         exits.collect()
     }
 
-    /// Takes note that all has been told of the end of a connection. Until then other nodes know of it,
+    /// Takes note that all has been told of the end of a connection, and of which rooms its user has left
+    /// by it. Until then other nodes know of it,
     /// and one of them tells of its end if this one cannot any more.
-    pub fn close(&self, connection: ConnectionId) {
-        self.journal.note(Moved::Closed { connection });
+    pub fn close(&self, connection: ConnectionId, last: Vec<RoomName>) {
+        self.journal.note(Moved::Closed { connection, last });
     }
 
     /// Puts a connection into a room.
@@ -294,12 +273,16 @@ impl Rooms {
             return Change::None;
         }
         let types = membership.typing.remove(room);
-        if membership.is_here {
-            let room = room.clone();
-            self.journal.note(Moved::Left { connection, room });
-        }
         let user = &membership.identity.user;
-        match self.take_out(namespace, connection, user, room, types, true) {
+        let left = self.take_out(namespace, connection, user, room, types, true);
+        if membership.is_here {
+            self.journal.note(Moved::Left {
+                connection,
+                room: room.clone(),
+                last: left.is_some_and(|(last, _)| last),
+            });
+        }
+        match left {
             Some((last, stopped)) => Change::Left { last, stopped },
             None => Change::None,
         }
@@ -561,38 +544,6 @@ impl Rooms {
             .map(|entry| read(entry.value()))
             .unwrap_or_default()
     }
-}
-
-impl Room {
-    /// Returns whether the user of a connection that has ended lingers.
-    fn end(&mut self, connection: ConnectionId, user: &UserId, may_leave: bool) -> bool {
-        self.here.remove(&connection);
-        if self.members.remove(&connection).is_none() {
-            return false;
-        }
-        let Some(presences) = self.users.get_mut(user) else {
-            return false;
-        };
-        presences.members = presences.members.saturating_sub(1);
-        let lingers = !may_leave || presences.members == 0;
-        if lingers {
-            presences.lingering.insert(connection);
-        }
-        lingers
-    }
-}
-
-/// Takes one away; returns whether it was the last.
-fn count_down(counts: &mut BTreeMap<UserId, u32>, user: &UserId) -> bool {
-    let btree_map::Entry::Occupied(mut count) = counts.entry(user.clone()) else {
-        return true;
-    };
-    *count.get_mut() -= 1;
-    let last = *count.get() == 0;
-    if last {
-        count.remove();
-    }
-    last
 }
 
 #[cfg(test)]

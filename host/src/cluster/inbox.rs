@@ -45,7 +45,7 @@ impl Inbox {
         }
         if channel == self.cluster.letters {
             match serde_json::from_slice(bytes) {
-                Ok(letter) => leases::take(&self.cluster, &self.others, letter),
+                Ok(letter) => leases::take(&self.cluster, &self.others, &self.pipeline, letter),
                 Err(_) => self.malformed(channel, "expected a letter of another host"),
             }
             return;

@@ -8,7 +8,11 @@ use super::{
     others::{LEASE, Others},
     own::Own,
 };
-use crate::{link::listener::Health, pipeline::Pipeline, ports::Moved};
+use crate::{
+    link::listener::Health,
+    pipeline::Pipeline,
+    ports::{Journal, Moved},
+};
 use parking_lot::Mutex;
 use std::{
     collections::VecDeque,
@@ -22,11 +26,13 @@ use uuid::Uuid;
 /// How often a node says that it lives, and looks who does not.
 const BEAT: Duration = Duration::from_secs(2);
 /// Between two beats of a node that was awake, and until it hears its own, at most.
-const AWAKE: Duration = Duration::from_secs(5);
+pub(super) const AWAKE: Duration = Duration::from_secs(5);
 /// Changes that are told of at once.
 const CHANGES: usize = 512;
 /// How often all connections are told of, however many ask.
 const WHOLE: Duration = Duration::from_millis(250);
+/// Longer than anybody lingers.
+const LINGER: Duration = Duration::from_hours(24);
 /// The pause before it is looked again whether there is room for the next part.
 const ROOM: Duration = Duration::from_millis(20);
 
@@ -62,11 +68,23 @@ pub(super) struct Lease {
 
 /// How far it is with telling of all connections. Meanwhile no changes are told of, so that all parts
 /// are of one moment.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Telling {
     wanted: bool,
+    look_at: Instant,
     last: Option<Instant>,
     parts: VecDeque<Said>,
+}
+
+impl Telling {
+    pub(super) fn new() -> Self {
+        Self {
+            wanted: false,
+            look_at: Instant::now(),
+            last: None,
+            parts: VecDeque::new(),
+        }
+    }
 }
 
 impl Lease {
@@ -83,10 +101,10 @@ impl Lease {
                 Some(moved) = self.moved.recv(), if self.telling.parts.is_empty() => self.tell(moved),
                 Some(wanted) = self.wanted.recv() => {
                     if let Some(bye) = self.serve(wanted) {
-                        return self.leave(bye);
+                        return self.leave(bye).await;
                     }
                 }
-                () = tokio::time::sleep(ROOM), if whole => self.tell_whole(),
+                () = tokio::time::sleep_until(self.telling.look_at.into()), if whole => self.tell_whole(),
                 Ok(()) = health.changed() => {
                     if *health.borrow_and_update() == Health::Listening {
                         *self.cluster.since.lock() = Instant::now();
@@ -118,9 +136,9 @@ impl Lease {
 
     /// Ends the lingering of those whose hosts have ended; one host tells plugins of it.
     fn end_orphans(&self, now: Instant) {
+        let own = self.cluster.node.lock().clone();
         let (gone, tells) = {
             let mut others = self.others.lock();
-            let own = self.cluster.node.lock();
             (others.take_orphans(now), others.is_first(&own))
         };
         for gone in gone.into_iter().filter(|_| tells) {
@@ -177,6 +195,8 @@ impl Lease {
     /// Goes on telling of all connections, as far as there is room for it.
     fn tell_whole(&mut self) {
         let now = Instant::now();
+        // Changes come in between, however often, and do not put it off.
+        self.telling.look_at = now + ROOM;
         if self.telling.parts.is_empty() {
             let is_early = self.telling.last.is_some_and(|last| now < last + WHOLE);
             if is_early {
@@ -206,7 +226,7 @@ impl Lease {
                 );
                 *self.cluster.node.lock() = fresh_node();
                 let own = std::mem::take(&mut self.own);
-                self.telling = Telling::default();
+                self.telling = Telling::new();
                 self.pipeline
                     .end_all(|id| own.is_known_by(changes, &id.to_string()));
             }
@@ -216,7 +236,15 @@ impl Lease {
     }
 
     /// Says the last things.
-    fn leave(mut self, done: oneshot::Sender<()>) {
+    async fn leave(mut self, done: oneshot::Sender<()>) {
+        if self.cluster.names.is_empty() {
+            // Nobody else is there to tell of those whose hosts ended just before.
+            let orphans = self.others.lock().take_orphans(Instant::now() + LINGER);
+            for gone in orphans {
+                self.pipeline.tell_gone(gone).await;
+            }
+            self.pipeline.end_all_lingering().await;
+        }
         while let Ok(moved) = self.moved.try_recv() {
             self.tell(moved);
         }
@@ -237,7 +265,12 @@ pub(super) fn fresh_node() -> String {
 }
 
 /// Takes a letter from another node.
-pub(super) fn take(cluster: &Cluster, others: &Mutex<Others>, letter: Letter) {
+pub(super) fn take(
+    cluster: &Cluster,
+    others: &Mutex<Others>,
+    pipeline: &Arc<Pipeline>,
+    letter: Letter,
+) {
     let own = cluster.node.lock().clone();
     if letter.node == own {
         cluster.heard_itself(Instant::now());
@@ -253,7 +286,19 @@ pub(super) fn take(cluster: &Cluster, others: &Mutex<Others>, letter: Letter) {
         }
         _ => {}
     }
-    if let Some(said) = others.lock().take(letter, Instant::now()) {
+    let (said, untold) = {
+        let mut others = others.lock();
+        (others.take(letter, Instant::now()), others.take_untold())
+    };
+    if let Some(said) = said {
         cluster.want(Wanted::Say(said));
+    }
+    // All hosts find that out; one tells.
+    for gone in untold {
+        if cluster.speaks_for(&gone.identity.user) {
+            let telling = pipeline.clone();
+            let tell = async move { telling.tell_gone(gone).await };
+            pipeline.tasks.spawn_on(tell, &pipeline.runtime);
+        }
     }
 }

@@ -139,6 +139,8 @@ pub(super) enum Change {
     Left {
         connection: String,
         room: String,
+        /// Whether plugins are told that its user has left.
+        last: bool,
     },
     Typing {
         connection: String,
@@ -151,9 +153,13 @@ pub(super) enum Change {
     },
     Ended {
         connection: String,
+        /// The rooms that it has left at once.
+        left: Vec<String>,
     },
     Closed {
         connection: String,
+        /// The rooms of which plugins were told that its user has left.
+        last: Vec<String>,
     },
     /// What is known of a user.
     Known {
@@ -185,9 +191,14 @@ impl From<Moved> for Change {
                 connection: connection.to_string(),
                 room: room.as_str().to_owned(),
             },
-            Moved::Left { connection, room } => Self::Left {
+            Moved::Left {
+                connection,
+                room,
+                last,
+            } => Self::Left {
                 connection: connection.to_string(),
                 room: room.as_str().to_owned(),
+                last,
             },
             Moved::Typing {
                 connection,
@@ -205,11 +216,13 @@ impl From<Moved> for Change {
                 connection: connection.to_string(),
                 since_ms,
             },
-            Moved::Ended { connection } => Self::Ended {
+            Moved::Ended { connection, left } => Self::Ended {
                 connection: connection.to_string(),
+                left: texts(&left),
             },
-            Moved::Closed { connection } => Self::Closed {
+            Moved::Closed { connection, last } => Self::Closed {
                 connection: connection.to_string(),
+                last: texts(&last),
             },
             Moved::Chose { user, choice } => Self::Known {
                 user: user.as_str().to_owned(),
@@ -227,4 +240,9 @@ impl From<Moved> for Change {
             },
         }
     }
+}
+
+fn texts(rooms: &[RoomName]) -> Vec<String> {
+    let rooms = rooms.iter();
+    rooms.map(|room| room.as_str().to_owned()).collect()
 }

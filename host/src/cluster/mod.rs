@@ -58,7 +58,7 @@ use self::{
     config::{ClusterConfig, Mode},
     format::Format,
     inbox::Inbox,
-    leases::{Lease, Telling, Wanted, fresh_node},
+    leases::{AWAKE, Lease, Telling, Wanted, fresh_node},
     letters::{Letter, Said},
     names::Names,
     others::{Everyone, Others},
@@ -223,7 +223,7 @@ impl Cluster {
             own: Own::default(),
             address,
             since: Instant::now(),
-            telling: Telling::default(),
+            telling: Telling::new(),
         };
         let inbox = Inbox {
             cluster: self.clone(),
@@ -369,12 +369,14 @@ impl Journal for Cluster {
     }
 
     fn speaks_for(&self, user: &UserId) -> bool {
-        // What is told while others are out of reach they would not hear, and tell again.
-        if self.trouble().is_some() {
+        // What is told while others are out of reach they would not hear, and tell again; and one that
+        // has slept may have been taken for dead.
+        let now = Instant::now();
+        if self.trouble().is_some() || !self.hears_itself(now, AWAKE) {
             return false;
         }
         let (own, since) = (self.node.lock().clone(), *self.since.lock());
-        self.names.speaks_for(&own, user, since, Instant::now())
+        self.names.speaks_for(&own, user, since, now)
     }
 
     fn is_alone(&self) -> bool {

@@ -9,9 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long after it has begun to listen a host tells of nobody, unless it has heard of others: so that it
-/// does not tell of what they have told already.
-const SETTLING: Duration = Duration::from_secs(1);
+/// How long after it has begun to listen a host tells of nobody: until it has heard from others what is so
+/// and what they have told already.
+const SETTLING: Duration = Duration::from_secs(2);
 
 /// The other hosts, and whether all of their connections are known.
 #[derive(Debug, Default)]
@@ -41,10 +41,7 @@ impl Names {
         now: Instant,
     ) -> bool {
         let others = self.0.load();
-        let is_settled = match others.is_empty() {
-            true => now >= since + SETTLING,
-            false => others.values().all(|is_known| *is_known),
-        };
+        let is_settled = now >= since + SETTLING && others.values().all(|is_known| *is_known);
         let weight = weight(own, user);
         is_settled && others.keys().all(|name| self::weight(name, user) < weight)
     }
@@ -79,7 +76,7 @@ mod tests {
                 let names = Names::default();
                 let others = hosts.iter().filter(|name| *name != own);
                 names.set(others.map(|name| ((*name).to_owned(), true)).collect());
-                if names.speaks_for(own, &user, now, now) {
+                if names.speaks_for(own, &user, now, now + SETTLING) {
                     speakers.push(index);
                 }
             }
@@ -102,8 +99,9 @@ mod tests {
         assert!(!names.set([("two".to_owned(), false)].into()));
         assert!(!names.speaks_for("one", &user, now, now + SETTLING));
         names.set([("two".to_owned(), true)].into());
-        let one = names.speaks_for("one", &user, now, now);
+        let later = now + SETTLING;
+        let one = names.speaks_for("one", &user, now, later);
         names.set([("one".to_owned(), true)].into());
-        assert!(one != names.speaks_for("two", &user, now, now));
+        assert!(one != names.speaks_for("two", &user, now, later));
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     core::names::{ConnectionId, Namespace, RoomName, UserId},
     pipeline::{now_ms, relayed::Gone},
     presence::{Known, Presence},
-    rooms::Rooms,
+    rooms::{self, Exit, Rooms},
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
@@ -53,12 +53,10 @@ impl Everyone {
     /// Takes note of a connection of another node.
     fn open(&self, member: &Member) -> Option<(ConnectionId, Namespace)> {
         let (connection, namespace, identity) = member.parts()?;
-        if let Some(known) = member.known {
-            self.presence.merge(&identity.user, known);
-        }
         self.rooms.add_far(&namespace, connection, &identity);
+        let known = member.known.unwrap_or_default();
         self.presence
-            .open(&identity.user, connection, member.idle_ms);
+            .open(&identity.user, connection, member.idle_ms, known);
         Some((connection, namespace))
     }
 
@@ -87,6 +85,43 @@ impl Everyone {
         })
     }
 
+    /// Takes note that a connection of another node has left a room; returns what nobody has told: its
+    /// own node took another one to be there still, which has left it at the same time.
+    fn leave(
+        &self,
+        connection: ConnectionId,
+        namespace: &Namespace,
+        room: RoomName,
+        last: bool,
+    ) -> Option<Gone> {
+        let (identity, _) = self.rooms.whose(connection)?;
+        let left = self.rooms.leave(namespace, connection, &room);
+        let is_untold = matches!(left, rooms::Change::Left { last: true, .. }) && !last;
+        is_untold.then(|| Gone {
+            connection,
+            namespace: namespace.clone(),
+            identity,
+            exits: vec![Exit {
+                room,
+                last: true,
+                lingers: false,
+                stopped: false,
+            }],
+            ended: true,
+        })
+    }
+
+    /// Takes note that a connection of another node has ended, and which rooms it left at once.
+    fn end(&self, connection: ConnectionId, namespace: &Namespace, left: &[String]) {
+        self.rooms.end(namespace, connection);
+        if let Some((identity, _)) = self.rooms.whose(connection) {
+            let rooms = left.iter().filter_map(|room| RoomName::foreign(room));
+            let places = rooms.map(|room| (namespace.clone(), room));
+            self.presence
+                .end(&identity.user, connection, places.collect());
+        }
+    }
+
     fn merge(&self, user: &str, known: Known) {
         if let Ok(user) = UserId::new(user) {
             self.presence.merge(&user, known);
@@ -103,6 +138,8 @@ pub(super) struct Others {
     buried: HashMap<String, (Instant, u64)>,
     /// Connections of nodes that have ended in order, whose users linger until then.
     orphans: VecDeque<(Instant, ConnectionId, Namespace)>,
+    /// Rooms that users have left, which their nodes did not tell.
+    untold: Vec<Gone>,
 }
 
 impl Others {
@@ -113,7 +150,13 @@ impl Others {
             nodes: HashMap::new(),
             buried: HashMap::new(),
             orphans: VecDeque::new(),
+            untold: Vec::new(),
         }
+    }
+
+    /// Takes the rooms that users have left, which their nodes did not tell.
+    pub(super) fn take_untold(&mut self) -> Vec<Gone> {
+        std::mem::take(&mut self.untold)
     }
 
     /// Has it known which nodes there are, when that has changed.
@@ -164,7 +207,7 @@ impl Others {
                 if node.known == Some(first) {
                     node.known = Some(next);
                     for change in changes {
-                        node.apply(change, everyone);
+                        self.untold.extend(node.apply(change, everyone));
                     }
                     false
                 } else {
@@ -278,7 +321,8 @@ impl Others {
 }
 
 impl Node {
-    fn apply(&mut self, change: Change, everyone: &Everyone) {
+    /// Makes a change; returns what nobody has told.
+    fn apply(&mut self, change: Change, everyone: &Everyone) -> Option<Gone> {
         let rooms = &everyone.rooms;
         match change {
             Change::Opened(member) => self.connections.extend(everyone.open(&member)),
@@ -289,12 +333,14 @@ impl Node {
                     rooms.join(namespace, connection, &room);
                 }
             }
-            Change::Left { connection, room } => {
-                if let Some((connection, namespace)) = self.own(&connection)
-                    && let Some(room) = RoomName::foreign(&room)
-                {
-                    rooms.leave(namespace, connection, &room);
-                }
+            Change::Left {
+                connection,
+                room,
+                last,
+            } => {
+                let (connection, namespace) = self.own(&connection)?;
+                let room = RoomName::foreign(&room)?;
+                return everyone.leave(connection, namespace, room, last);
             }
             Change::Typing {
                 connection,
@@ -307,12 +353,14 @@ impl Node {
                     rooms.set_typing(namespace, connection, &room, typing);
                 }
             }
-            Change::Closed { connection } => {
-                if let Some(connection) = ConnectionId::parse(&connection)
-                    && let Some(namespace) = self.connections.remove(&connection)
-                {
-                    everyone.close(connection, namespace);
-                }
+            Change::Closed { connection, last } => {
+                let connection = ConnectionId::parse(&connection)?;
+                let namespace = self.connections.remove(&connection)?;
+                let mut gone = everyone.close(connection, namespace)?;
+                let is_untold =
+                    |exit: &Exit| exit.last && !last.iter().any(|room| room == exit.room.as_str());
+                gone.exits.retain(is_untold);
+                return (gone.ended && !gone.exits.is_empty()).then_some(gone);
             }
             Change::Idle {
                 connection,
@@ -322,13 +370,13 @@ impl Node {
                     everyone.turn_idle(connection, since_ms);
                 }
             }
-            Change::Ended { connection } => {
-                if let Some((connection, namespace)) = self.own(&connection) {
-                    rooms.end(namespace, connection);
-                }
+            Change::Ended { connection, left } => {
+                let (connection, namespace) = self.own(&connection)?;
+                everyone.end(connection, namespace, &left);
             }
             Change::Known { user, known } => everyone.merge(&user, known),
         }
+        None
     }
 
     /// Returns a connection, if it is this node's: nobody tells of another's.

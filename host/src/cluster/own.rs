@@ -1,7 +1,10 @@
 //! What this node tells others of its connections: changes by number, and all of them for who asks.
 
 use super::letters::{Change, Member, Said};
-use crate::{core::names::UserId, presence::Presence};
+use crate::{
+    core::names::UserId,
+    presence::{Known, Presence},
+};
 use std::collections::BTreeMap;
 
 /// Connections in one part of a whole.
@@ -52,7 +55,9 @@ impl Own {
                     member.rooms.insert(room.clone());
                 }
             }
-            Change::Left { connection, room } => {
+            Change::Left {
+                connection, room, ..
+            } => {
                 if let Some(member) = self.live(connection) {
                     member.rooms.remove(room);
                     member.typing.remove(room);
@@ -78,13 +83,13 @@ impl Own {
                     member.idle_ms = *since_ms;
                 }
             }
-            Change::Ended { connection } => {
+            Change::Ended { connection, .. } => {
                 if let Some(member) = self.members.get_mut(connection) {
                     member.ended = true;
                     member.typing.clear();
                 }
             }
-            Change::Closed { connection } => {
+            Change::Closed { connection, .. } => {
                 self.members.remove(connection);
                 self.opened.remove(connection);
             }
@@ -115,28 +120,21 @@ impl Own {
     /// Returns all connections, in parts, with what is known of their users.
     pub(super) fn whole(&self, presence: &Presence) -> Vec<Said> {
         let members: Vec<&Member> = self.members.values().collect();
-        let mut chunks: Vec<&[&Member]> = members.chunks(PART).collect();
-        if chunks.is_empty() {
-            chunks.push(&[]);
-        }
-        let parts = chunks.len();
-        let whole = chunks.into_iter().enumerate().map(|(part, chunk)| {
-            let chose = match part {
-                0 => presence.who_chose(),
-                _ => Vec::new(),
-            };
-            let users = chose.into_iter();
+        let users: Vec<(String, Known)> = presence
+            .who_chose()
+            .into_iter()
+            .map(|(user, known)| (user.as_str().to_owned(), known))
+            .collect();
+        let (mut members, mut users) = (members.chunks(PART), users.chunks(PART));
+        let parts = members.len().max(users.len()).max(1);
+        let whole = (0..parts).map(|part| {
+            let members = members.next().unwrap_or_default().iter();
             Said::Whole {
                 changes: self.changes,
                 part,
                 parts,
-                connections: chunk
-                    .iter()
-                    .map(|member| with_known(member, presence))
-                    .collect(),
-                users: users
-                    .map(|(user, known)| (user.as_str().to_owned(), known))
-                    .collect(),
+                connections: members.map(|member| with_known(member, presence)).collect(),
+                users: users.next().unwrap_or_default().to_vec(),
             }
         });
         whole.collect()

@@ -92,7 +92,9 @@ impl Subscriptions {
                     self.enter(&mut state, key);
                 }
             }
-            Moved::Left { connection, room } => {
+            Moved::Left {
+                connection, room, ..
+            } => {
                 let Some((namespace, rooms)) = state.connections.get_mut(connection) else {
                     return;
                 };
@@ -101,7 +103,7 @@ impl Subscriptions {
                     self.exit(&mut state, key);
                 }
             }
-            Moved::Ended { connection } | Moved::Closed { connection } => {
+            Moved::Ended { connection, .. } | Moved::Closed { connection, .. } => {
                 let Some((namespace, rooms)) = state.connections.remove(connection) else {
                     return;
                 };
@@ -218,6 +220,7 @@ mod tests {
             |connection| Moved::Left {
                 connection,
                 room: room.clone(),
+                last: false,
             },
         );
         assert!(all.wanted.has("k#/#") && all.wanted.has("k#/#own#"));
@@ -231,7 +234,10 @@ mod tests {
         assert!(listened(&all));
         all.note(&left(two));
         assert!(!listened(&all));
-        all.note(&Moved::Closed { connection: one });
+        all.note(&Moved::Closed {
+            connection: one,
+            last: Vec::new(),
+        });
         assert!(!all.wanted.has(&format!("k#/#{one}#")));
         all.note(&joined(one));
         assert!(!listened(&all));

@@ -12,6 +12,13 @@ pub struct Activity {
 }
 
 impl Activity {
+    /// Takes note that an event is about to be handled.
+    pub fn begin(&self) {
+        if self.excused.load(Ordering::Relaxed) {
+            self.excused.store(false, Ordering::Relaxed);
+        }
+    }
+
     /// Has the event that is being handled not count.
     pub fn excuse(&self) {
         self.excused.store(true, Ordering::Relaxed);
@@ -20,7 +27,6 @@ impl Activity {
     /// Takes note that an event has been handled; returns whether the connection was idle before.
     pub fn handled(&self) -> bool {
         if self.excused.load(Ordering::Relaxed) {
-            self.excused.store(false, Ordering::Relaxed);
             return false;
         }
         self.active.store(true, Ordering::Relaxed);
@@ -52,6 +58,7 @@ mod tests {
         activity.excuse();
         assert!(!activity.handled(), "that one did not count");
         assert!(!activity.take());
+        activity.begin();
         assert!(activity.handled());
         assert!(!activity.handled());
         assert!(activity.take());

@@ -368,6 +368,7 @@ impl Pipeline {
             wants_ack: owed.wants_ack(),
             depth: 0,
         });
+        connection.activity.begin();
         let (outcome, effects) = self.handle(&event, None).await;
         owed.answer(outcome);
         if !is_passive && connection.activity.handled() {
@@ -448,9 +449,9 @@ impl Pipeline {
         let exits = rooms.end(namespace, id);
         self.connections.remove(connection, Instant::now());
         self.executor.metrics.connections.dec();
-        if connection.identity().is_none() {
+        let Some(identity) = connection.identity() else {
             return;
-        }
+        };
         if connection.is_swept() {
             // Another host has taken this one for dead, and told plugins already.
             self.drop_lingering(&Lingering {
@@ -459,9 +460,13 @@ impl Pipeline {
             });
             return;
         }
+        let left = exits.iter().filter(|exit| !exit.lingers);
+        let left: Vec<_> = left.map(|exit| exit.room.clone()).collect();
+        let places = left.iter().map(|room| (namespace.clone(), room.clone()));
+        presence.end(&identity.user, id, places.collect());
         self.handle_notices(connection, end_notices(exits, Some(reason)), 0)
             .await;
-        rooms.tell_end(id);
+        rooms.tell_end(id, left);
         presence.end_here(namespace, id, Instant::now());
     }
 

@@ -8,8 +8,9 @@ use crate::{
     },
     presence::{Lingering, Places},
 };
-use futures_util::{StreamExt, stream};
+use futures_util::{FutureExt, StreamExt, stream};
 use std::{
+    panic::AssertUnwindSafe,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -50,7 +51,14 @@ pub async fn watch_activity(pipeline: Arc<Pipeline>) {
         for id in presence.find_idle(now, now_ms()) {
             if let Some(connection) = pipeline.connections.get(id) {
                 connection.activity.rest();
+                if connection.activity.take() {
+                    // Just now.
+                    presence.touch(id, now);
+                }
             }
+        }
+        if pipeline.executor.relay.trouble().is_some() {
+            swept = now;
         }
         if now >= swept + FORGOTTEN {
             swept = now;
@@ -93,7 +101,7 @@ impl Pipeline {
         let rooms = &self.executor.rooms;
         let whose = rooms.whose(*connection);
         rooms.remove(namespace, *connection);
-        rooms.close(*connection);
+        rooms.close(*connection, Vec::new());
         if let Some((identity, _)) = whose {
             let presence = &self.executor.presence;
             presence.close_here(&identity.user, *connection, [], now_ms());
@@ -116,6 +124,8 @@ impl Pipeline {
             .iter()
             .map(|exit| (namespace.clone(), exit.room.clone()));
         let left: Places = left.collect();
+        let last = exits.iter().filter(|exit| exit.last);
+        let last = last.map(|exit| exit.room.clone()).collect();
         let peer = Peer {
             connection,
             identity,
@@ -123,7 +133,7 @@ impl Pipeline {
         let notices = end_notices(exits, None);
         self.handle_notices_of(peer, &namespace, None, notices, 0)
             .await;
-        rooms.close(connection);
+        rooms.close(connection, last);
         let presence = &self.executor.presence;
         presence.close_here(&user, connection, left, now_ms());
     }
@@ -154,8 +164,12 @@ impl Pipeline {
                 wants_ack: false,
                 depth: 0,
             });
-            let (_, caused) = self.handle(&event, None).await;
-            self.deliver(caused, None, 1);
+            // A defect of the host's own must not keep the user from being told of again.
+            let handling = AssertUnwindSafe(self.handle(&event, None)).catch_unwind();
+            match handling.await {
+                Ok((_, caused)) => drop(self.deliver(caused, None, 1)),
+                Err(_) => tracing::error!(%user, "telling of a user's presence panicked"),
+            }
             presence.told(user, status, now_ms());
         }
     }

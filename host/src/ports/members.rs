@@ -33,6 +33,8 @@ pub enum Moved {
         connection: ConnectionId,
         /// The room.
         room: RoomName,
+        /// Whether plugins are told that its user has left.
+        last: bool,
     },
     /// A connection has begun to type in a room that it is in, or has stopped.
     Typing {
@@ -54,11 +56,15 @@ pub enum Moved {
     Ended {
         /// Which.
         connection: ConnectionId,
+        /// The rooms that it has left at once, since others of its user were there.
+        left: Vec<RoomName>,
     },
     /// Nobody lingers for a connection that has ended any more, and plugins have been told.
     Closed {
         /// Which.
         connection: ConnectionId,
+        /// The rooms of which plugins were told that its user has left.
+        last: Vec<RoomName>,
     },
     /// A user wants to be seen as something, or as what they are.
     Chose {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::ports::Alone;
+use crate::ports::{Alone, Dated};
 use proptest::{collection::vec, prelude::*};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -220,7 +220,7 @@ fn who_goes_before_anything_was_told_has_gone_for_the_rooms() {
     for (chosen, is_told) in [(Status::Online, true), (Status::Offline, false)] {
         let (ann, id) = (user("ann"), ConnectionId::fresh());
         let presence = &setting.presence;
-        presence.open(&ann, id, None);
+        presence.open(&ann, id, None, Known::default());
         presence.choose(&ann, chosen, 0);
         presence.close(&ann, id, [place("room:a")], 0);
         setting.told.clear();
@@ -229,6 +229,68 @@ fn who_goes_before_anything_was_told_has_gone_for_the_rooms() {
         assert_eq!(setting.told, Vec::from_iter(expected));
         assert!(setting.presence.people.is_empty());
     }
+}
+
+#[test]
+fn rooms_that_were_left_at_once_hear_of_the_last_one_too() {
+    let mut setting = Setting::new();
+    let (ann, ids) = (user("ann"), [(); 2].map(|()| ConnectionId::fresh()));
+    for id in ids {
+        setting.presence.open(&ann, id, None, Known::default());
+    }
+    setting.settle(|_| user("ann"));
+    // Each of two nodes takes the other's to be there still, and leaves the room at once.
+    for id in ids {
+        setting.presence.end(&ann, id, [place("room:a")].into());
+    }
+    for id in ids {
+        setting.presence.close(&ann, id, [], 0);
+    }
+    let change = setting.presence.begin_telling(&ann, 0).unwrap();
+    assert_eq!(change.left, [place("room:a")].into());
+}
+
+#[test]
+fn who_has_come_long_ago_has_not_just_come() {
+    let mut setting = Setting::new();
+    let (ann, id) = (user("ann"), ConnectionId::fresh());
+    let presence = &setting.presence;
+    presence.open(&ann, id, None, Known::default());
+    // Another node tells, and this one does from now on.
+    let announced = Dated {
+        at_ms: 1,
+        what: Status::Online,
+    };
+    presence.merge(
+        &ann,
+        Known {
+            announced,
+            ..Known::default()
+        },
+    );
+    setting.settle(|_| user("ann"));
+    for status in [Status::Away, Status::Online] {
+        setting.presence.choose(&ann, status, 0);
+        let change = setting.presence.begin_telling(&ann, 0).unwrap();
+        assert!(!change.has_just_come);
+        setting.presence.told(&ann, status, 0);
+    }
+}
+
+#[test]
+fn what_another_node_has_told_is_forgotten() {
+    let setting = Setting::new();
+    let (ann, id) = (user("ann"), ConnectionId::fresh());
+    let presence = &setting.presence;
+    presence.open(&ann, id, None, Known::default());
+    let told = |at_ms, what| Known {
+        announced: Dated { at_ms, what },
+        ..Known::default()
+    };
+    presence.merge(&ann, told(1, Status::Online));
+    presence.close(&ann, id, [place("room:a")], 0);
+    presence.merge(&ann, told(2, Status::Offline));
+    assert!(presence.people.is_empty());
 }
 
 #[test]
@@ -256,7 +318,7 @@ fn of_two_choices_the_later_holds_on_all_nodes() {
     let two = Presence::new(PresenceConfig::default(), Arc::new(Alone));
     let (ann, id) = (user("ann"), ConnectionId::fresh());
     for presence in [&one, &two] {
-        presence.open(&ann, id, None);
+        presence.open(&ann, id, None, Known::default());
     }
     one.choose(&ann, Status::Busy, 5_000);
     two.merge(&ann, one.known(&ann));

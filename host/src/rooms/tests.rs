@@ -156,10 +156,10 @@ fn what_becomes_of_this_nodes_connections_is_noted_and_of_others_is_not() {
     rooms.join(&namespace, far, &room);
     rooms.join(&namespace, connection, &room);
     rooms.end(&namespace, connection);
-    rooms.tell_end(connection);
+    rooms.tell_end(connection, Vec::new());
     rooms.remove(&namespace, far);
     rooms.remove(&namespace, connection);
-    rooms.close(connection);
+    rooms.close(connection, Vec::new());
     let opened = Moved::Opened {
         connection,
         namespace,
@@ -178,15 +178,26 @@ fn what_becomes_of_this_nodes_connections_is_noted_and_of_others_is_not() {
         Moved::Left {
             connection,
             room: room.clone(),
+            last: true,
         },
         Moved::Joined {
             connection,
             room: room.clone(),
         },
         // Another one of the user is there still; in the other room the user lingers.
-        Moved::Left { connection, room },
-        Moved::Ended { connection },
-        Moved::Closed { connection },
+        Moved::Left {
+            connection,
+            room,
+            last: false,
+        },
+        Moved::Ended {
+            connection,
+            left: Vec::new(),
+        },
+        Moved::Closed {
+            connection,
+            last: Vec::new(),
+        },
     ];
     assert_eq!(*noted.0.lock(), expected);
 }

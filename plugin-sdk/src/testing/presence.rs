@@ -169,6 +169,9 @@ impl World {
             let (status, before) = (self.status(&user), told.unwrap_or(Status::Offline));
             (status != before).then_some((user, status, before))
         })?;
+        if status != Status::Offline {
+            self.presence.left.remove(&user);
+        }
         let mut data = self.seen(&user);
         let mut rooms = self.presence.left.remove(&user).unwrap_or_default();
         let has_just_come = self.presence.came.remove(&user) && status == Status::Online;
@@ -198,10 +201,18 @@ impl TestHost {
         let Some(gone) = gone else { return };
         {
             let mut world = self.world.borrow_mut();
-            let left = world.presence.left.entry(gone.user.clone()).or_default();
-            left.extend(gone.rooms.iter().cloned());
+            let choice = world.presence.choices.get(&gone.user);
+            if choice.is_none_or(|(chosen, _)| *chosen != Status::Offline) {
+                let left = world.presence.left.entry(gone.user.clone()).or_default();
+                left.extend(gone.rooms.iter().cloned());
+            }
             if world.devices(&gone.user).next().is_none() {
-                let seen_ms = world.now_ms.min(gone.active_ms + IDLE_MS);
+                let is_idle = world.now_ms >= gone.active_ms + IDLE_MS;
+                let seen_ms = if is_idle {
+                    gone.active_ms
+                } else {
+                    world.now_ms
+                };
                 world.presence.seen_ms.insert(gone.user.clone(), seen_ms);
                 world.presence.choices.remove(&gone.user);
             }

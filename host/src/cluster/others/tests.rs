@@ -42,7 +42,11 @@ fn change() -> impl Strategy<Value = Change> {
         match kind {
             0 => Change::Opened(member(connection, format!("user-{}", number / 2))),
             1 => Change::Joined { connection, room },
-            2 => Change::Left { connection, room },
+            2 => Change::Left {
+                connection,
+                room,
+                last: false,
+            },
             3 | 4 => Change::Typing {
                 connection,
                 room,
@@ -52,8 +56,14 @@ fn change() -> impl Strategy<Value = Change> {
                 connection,
                 since_ms: (kind == 5).then_some(7),
             },
-            7 => Change::Ended { connection },
-            _ => Change::Closed { connection },
+            7 => Change::Ended {
+                connection,
+                left: Vec::new(),
+            },
+            _ => Change::Closed {
+                connection,
+                last: Vec::new(),
+            },
         }
     })
 }
@@ -104,7 +114,7 @@ proptest! {
             let mut changes = changes;
             // No id comes twice.
             changes.retain(|change| match change {
-                Change::Closed { connection } => closed.insert(connection.clone()),
+                Change::Closed { connection, .. } => closed.insert(connection.clone()),
                 Change::Opened(member) => !closed.contains(&member.connection),
                 _ => true,
             });
@@ -177,6 +187,7 @@ fn who_was_on_a_host_that_ended_in_order_lingers() {
         },
         Change::Ended {
             connection: name(1),
+            left: Vec::new(),
         },
     ];
     others.take(said(own.change(changes)), start);
@@ -197,4 +208,90 @@ fn who_was_on_a_host_that_ended_in_order_lingers() {
     assert_eq!(gone.len(), 1);
     assert!(gone[0].ended && gone[0].exits[0].last);
     assert_eq!(seen(&others), (false, Status::Offline));
+}
+
+#[test]
+fn a_host_that_comes_knows_who_seems_offline() {
+    let (mut own, mut others) = (Own::default(), others());
+    let presence = everyone().presence;
+    let (ann, id) = (UserId::new("ann").unwrap(), name(1));
+    let connection = ConnectionId::parse(&id).unwrap();
+    presence.open(&ann, connection, None, Known::default());
+    presence.choose(&ann, Status::Offline, 5_000);
+    own.change(vec![Change::Opened(member(id, "ann".to_owned()))]);
+    for part in own.whole(&presence) {
+        others.take(said(part), Instant::now());
+    }
+    let known = &others.everyone.presence;
+    assert_eq!(known.seen(&ann, 9_000), presence.seen(&ann, 9_000));
+    assert_eq!(known.seen(&ann, 9_000).at_ms, Some(5_000));
+}
+
+#[test]
+fn who_leaves_on_two_hosts_at_once_has_left_though_neither_has_told() {
+    let (mut own, mut others) = (Own::default(), others());
+    let start = Instant::now();
+    let (ann, root) = (UserId::new("ann").unwrap(), Namespace::root());
+    let room = RoomName::new("room:a").unwrap();
+    for (connection, ends) in [(1, "left"), (2, "closed")] {
+        let opened = Change::Opened(member(name(connection), "ann".to_owned()));
+        let joined = Change::Joined {
+            connection: name(connection),
+            room: room.as_str().to_owned(),
+        };
+        own.change(vec![opened, joined]);
+        for part in own.whole(&everyone().presence) {
+            others.take(said(part), start);
+        }
+        assert!(others.take_untold().is_empty());
+        let (connection, left) = (name(connection), Vec::new());
+        let ended = Change::Ended {
+            connection: connection.clone(),
+            left,
+        };
+        let changes = match ends {
+            "left" => vec![Change::Left {
+                connection,
+                room: room.as_str().to_owned(),
+                last: false,
+            }],
+            _ => vec![
+                ended,
+                Change::Closed {
+                    connection,
+                    last: Vec::new(),
+                },
+            ],
+        };
+        others.take(said(own.change(changes)), start);
+        let untold = others.take_untold();
+        assert_eq!(untold.len(), 1, "{ends}");
+        assert!(untold[0].ended && untold[0].exits[0].last);
+        assert!(!others.everyone.rooms.has_user(&root, &room, &ann));
+    }
+}
+
+#[test]
+fn what_its_own_host_has_told_is_not_told_again() {
+    let (mut own, mut others) = (Own::default(), others());
+    let room = "room:a".to_owned();
+    let opened = Change::Opened(member(name(1), "ann".to_owned()));
+    let joined = Change::Joined {
+        connection: name(1),
+        room: room.clone(),
+    };
+    own.change(vec![opened, joined]);
+    for part in own.whole(&everyone().presence) {
+        others.take(said(part), Instant::now());
+    }
+    let ended = Change::Ended {
+        connection: name(1),
+        left: Vec::new(),
+    };
+    let closed = Change::Closed {
+        connection: name(1),
+        last: vec![room],
+    };
+    others.take(said(own.change(vec![ended, closed])), Instant::now());
+    assert!(others.take_untold().is_empty());
 }
