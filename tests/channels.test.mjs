@@ -280,6 +280,25 @@ for (const keeps of [true, false]) {
   }, { timeout: 120_000 });
 }
 
+scenario("a claim that comes once more, after a later one, takes nothing back", async () => {
+  const redis = await redisClient(await Redis.start());
+  const script = readFileSync(join(REPOSITORY, "host/src/cluster/bridge/lease.lua"), "utf8");
+  const ask = (wanted, tenure, position = "") => {
+    return redis.eval(script, { keys: ["lease"], arguments: [wanted, "hosts", "x", tenure, "10000000", position] });
+  };
+  const [, early] = await ask("mark", "");
+  assert.deepEqual(await ask("take", "one"), ["1", `${early} 0`]);
+  const [, late] = await ask("mark", "");
+  for (const [position, claimed] of [
+    [`${early} 9`, `${early} 9`], [`${early} 10`, `${early} 10`], [`${early} 9`, `${early} 10`],
+    [`${late} 1`, `${late} 1`], [`${early} 11`, `${late} 1`], [`${late} 2`, `${late} 2`],
+  ]) {
+    assert.deepEqual(await ask("claim", "one", position), ["1"]);
+    assert.equal(await redis.hGet("lease", "claimed"), claimed);
+  }
+  assert.deepEqual(await ask("claim", "another", `${late} 3`), ["0"]);
+});
+
 scenario("channels are handled also where hosts do not reach each other, and on a Redis Cluster", async () => {
   const alone = await cluster(2, { clusterEnabled: false });
   const redisCluster = await RedisCluster.start();
