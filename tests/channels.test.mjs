@@ -280,6 +280,41 @@ for (const keeps of [true, false]) {
   }, { timeout: 120_000 });
 }
 
+scenario("a host that gets no answers about a channel lets another one go on, and can end", async () => {
+  const redis = await Redis.start();
+  const proxy = await Proxy.to(redis);
+  const unanswered = await host({ port: proxy.port });
+  await holderOf([unanswered]);
+  const other = await host(redis);
+  const client = await connect(other, "ann");
+  const backend = await redisClient(redis);
+  assert.equal(await holderOf([unanswered, other]), unanswered);
+  proxy.holdingScripts = true;
+  await waitFor(() => holds(other), "the other to go on", 2 * TAKEN_OVER);
+  for (const n of range(50)) backend.publish(CHANNEL, JSON.stringify({ list: "u", n }));
+  assert.deepEqual(await numbersUntilEnd(backend, client, "u", 20_000), range(50));
+  assert.equal((await unanswered.stop()).code, 0);
+}, { timeout: 120_000 });
+
+scenario("a claim that comes once more, after a later one, takes nothing back", async () => {
+  const redis = await redisClient(await Redis.start());
+  const script = readFileSync(join(REPOSITORY, "host/src/cluster/bridge/lease.lua"), "utf8");
+  const ask = (wanted, tenure, position = "") => {
+    return redis.eval(script, { keys: ["lease"], arguments: [wanted, "hosts", "x", tenure, "10000000", position] });
+  };
+  const [, early] = await ask("mark", "");
+  assert.deepEqual(await ask("take", "one"), ["1", `${early} 0`]);
+  const [, late] = await ask("mark", "");
+  for (const [position, claimed] of [
+    [`${early} 9`, `${early} 9`], [`${early} 10`, `${early} 10`], [`${early} 9`, `${early} 10`],
+    [`${late} 1`, `${late} 1`], [`${early} 11`, `${late} 1`], [`${late} 2`, `${late} 2`],
+  ]) {
+    assert.deepEqual(await ask("claim", "one", position), ["1"]);
+    assert.equal(await redis.hGet("lease", "claimed"), claimed);
+  }
+  assert.deepEqual(await ask("claim", "another", `${late} 3`), ["0"]);
+});
+
 scenario("channels are handled also where hosts do not reach each other, and on a Redis Cluster", async () => {
   const alone = await cluster(2, { clusterEnabled: false });
   const redisCluster = await RedisCluster.start();

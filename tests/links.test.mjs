@@ -2,10 +2,12 @@
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { promisify } from "node:util";
 import { Authority } from "./harness/certificates.mjs";
 import { connect } from "./harness/clients.mjs";
-import { probe } from "./harness/components.mjs";
+import { REPOSITORY, probe } from "./harness/components.mjs";
 import { waitFor } from "./harness/deadline.mjs";
 import { BINARY, environmentOf } from "./harness/host.mjs";
 import { Redis, RedisCluster, freePort } from "./harness/redis.mjs";
@@ -85,6 +87,19 @@ scenario("a URL says all, with a user of the access control list, and its passwo
   await Promise.all(hosts.map((host) => host.stop()));
   await hasWorked({ redisPort: redis.port, redisUsername: "ann", redisPassword: "p@ss:w/ord" });
 });
+
+scenario("a user that may do what the examples say suffices, and one that may not is told which command it lacks", async () => {
+  const redis = await Redis.start();
+  const readme = readFileSync(join(REPOSITORY, "examples/several-hosts/README.md"), "utf8");
+  const [, line] = readme.match(/redis-cli (acl setuser hosts (?:.*\\\n)*.*)\n/);
+  redis.command(...line.replaceAll("\\\n", " ").replaceAll("'", "").split(/ +/));
+  const options = { redisPort: redis.port, redisUsername: "hosts", redisPassword: "PASSWORD" };
+  await hasWorked(options);
+  await hasWorked({ ...options, clusterMode: "sharded" });
+  redis.command("acl", "setuser", "hosts", "-info");
+  const log = await refuses(options, /does not permit the user.*redis\.username, redis\.password.*'info'/);
+  assert.doesNotMatch(log, /refuses the password/);
+}, { timeout: 120_000 });
 
 scenario("REDIS_URL is a name for it, and what contradicts itself is refused by its keys", async () => {
   const redis = await Redis.start();

@@ -166,21 +166,29 @@ export class RedisCluster {
   }
 }
 
-/** What stands between a host and Redis, and can keep Redis' answers back, or the host away. */
+/**
+ * What stands between a host and Redis, and can keep Redis' answers back, all or those on connections by which
+ * scripts are run, or the host away.
+ */
 export class Proxy {
   static async to(redis) {
     const proxy = new Proxy();
     proxy.holding = false;
+    proxy.holdingScripts = false;
     proxy.cut = false;
     proxy.connections = new Set();
     proxy.server = createServer((near) => {
       if (proxy.cut) return near.destroy();
       const far = createConnection(redis.port, "127.0.0.1");
       near.pipe(far);
+      let holds = false;
+      near.on("data", (data) => {
+        holds ||= proxy.holdingScripts && data.includes("EVALSHA");
+      });
       proxy.connections.add(near);
       near.on("close", () => proxy.connections.delete(near));
       far.on("data", (data) => {
-        if (!proxy.holding) near.write(data);
+        if (!proxy.holding && !holds) near.write(data);
       });
       for (const [one, other] of [[near, far], [far, near]]) {
         one.on("close", () => other.destroy());

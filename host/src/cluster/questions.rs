@@ -17,9 +17,12 @@ pub(super) struct Questions {
     asked: Mutex<Asked>,
 }
 
+/// Until when it may be answered, where it was asked, and by whom.
+type Question = (Instant, Namespace, Asking);
+
 #[derive(Default)]
 struct Asked {
-    by_id: HashMap<String, (Namespace, Asking)>,
+    by_id: HashMap<String, Question>,
     /// In the order in which they were asked.
     ages: VecDeque<(Instant, String)>,
 }
@@ -41,15 +44,22 @@ impl Questions {
         {
             asked.by_id.remove(&old);
         }
-        asked.ages.push_back((now + self.patience, id.clone()));
-        let question = (namespace.clone(), asking.clone());
+        let until = now + self.patience;
+        asked.ages.push_back((until, id.clone()));
+        let question = (until, namespace.clone(), asking.clone());
         asked.by_id.insert(id, question);
     }
 
-    /// Returns where and by whom a question was asked that has this id. Each client answers it once, and
-    /// they are many.
+    /// Returns where and by whom a question was asked that has this id, while it may be answered. Each
+    /// client answers it once, and they are many.
     pub(super) fn get(&self, id: &str) -> Option<(Namespace, Asking)> {
-        self.asked.lock().by_id.get(id).cloned()
+        self.get_at(id, Instant::now())
+    }
+
+    fn get_at(&self, id: &str, now: Instant) -> Option<(Namespace, Asking)> {
+        let asked = self.asked.lock();
+        let (until, namespace, asking) = asked.by_id.get(id)?;
+        (now < *until).then(|| (namespace.clone(), asking.clone()))
     }
 }
 
@@ -61,7 +71,7 @@ mod tests {
 
     #[test]
     fn questions_are_forgotten_when_nobody_can_answer_any_more() {
-        let patience = Duration::from_secs(1);
+        let patience = Duration::from_secs(60);
         let (questions, root) = (Questions::new(patience), Namespace::root());
         let now = Instant::now();
         let asking = Asking {
@@ -73,6 +83,7 @@ mod tests {
         ask("one", now);
         assert_eq!(questions.get("one"), Some((root.clone(), asking.clone())));
         assert!(questions.get("one").is_some() && questions.get("two").is_none());
+        assert!(questions.get_at("one", now + patience).is_none());
         ask("two", now + patience);
         assert!(questions.get("one").is_none() && questions.get("two").is_some());
         for number in 0..MOST {

@@ -119,6 +119,15 @@ impl Wanted {
     }
 }
 
+impl Orders {
+    /// Nothing is heard any more. What was to be changed is forgotten, so that it does not pile up: who
+    /// listens again begins with all that is wanted then.
+    fn lose(&mut self) {
+        self.settled.send_replace(None);
+        while self.changes.try_recv().is_ok() {}
+    }
+}
+
 impl State {
     fn tell(&mut self, channel: String, wanted: bool) {
         self.number += 1;
@@ -148,7 +157,6 @@ pub async fn listen(
             ended = session(&config, &mut orders, &health, &heard) => ended,
             () = health.closed() => return,
         };
-        orders.settled.send_replace(None);
         let was_there = *health.borrow() == Health::Listening;
         let why = ended
             .err()
@@ -158,8 +166,19 @@ pub async fn listen(
     }
 }
 
-/// Listens until a connection is lost; fails with why.
+/// Connects, and listens until a connection is lost; fails with why.
 async fn session(
+    config: &RedisConfig,
+    orders: &mut Orders,
+    health: &watch::Sender<Health>,
+    heard: &Heard,
+) -> RedisResult<()> {
+    let ended = follow(config, orders, health, heard).await;
+    orders.lose();
+    ended
+}
+
+async fn follow(
     config: &RedisConfig,
     orders: &mut Orders,
     health: &watch::Sender<Health>,
@@ -403,6 +422,28 @@ mod tests {
         let settled = wanted.settled().unwrap();
         orders.settled.send_replace(None);
         settled.await;
+    }
+
+    #[tokio::test]
+    async fn what_changes_while_redis_is_away_does_not_pile_up() {
+        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = nobody.local_addr().unwrap().port();
+        drop(nobody);
+        let config = RedisConfig {
+            port: Some(port),
+            ..RedisConfig::default()
+        };
+        let (wanted, mut orders) = Wanted::new();
+        let (health, _is_healthy) = watch::channel(Health::Starting);
+        let heard: Heard = Arc::new(|_, _| {});
+        for number in 0..100 {
+            wanted.add(number.to_string());
+        }
+        wanted.remove("0".to_owned());
+        let ended = session(&config, &mut orders, &health, &heard).await;
+        assert!(ended.is_err());
+        assert!(orders.changes.is_empty());
+        assert_eq!(orders.state.lock().channels.len(), 99);
     }
 
     #[test]

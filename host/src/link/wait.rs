@@ -17,6 +17,9 @@ pub enum Unusable {
     /// It refuses the user or the password.
     #[error("Redis at {0} refuses the password ({1}): {2}")]
     Refused(String, &'static str, String),
+    /// It lets the user in, and forbids what is needed.
+    #[error("Redis at {0} does not permit the user a command that is needed ({1}): {2}")]
+    Forbidden(String, &'static str, String),
     /// The certificates of one side are not trusted by the other.
     #[error(
         "Redis at {0} cannot be trusted, or does not trust this host (redis.ca, redis.certificate, redis.key): {1}"
@@ -50,6 +53,13 @@ pub async fn wait_for(config: &RedisConfig) -> Result<(), Unusable> {
             }
             Err(error) if is_refusal(&error) => {
                 return Err(Unusable::Refused(
+                    place,
+                    config.login_keys(),
+                    error.to_string(),
+                ));
+            }
+            Err(error) if error.code() == Some("NOPERM") => {
+                return Err(Unusable::Forbidden(
                     place,
                     config.login_keys(),
                     error.to_string(),
@@ -103,6 +113,5 @@ async fn version(config: &RedisConfig) -> Result<String, RedisError> {
 
 fn is_refusal(error: &RedisError) -> bool {
     let code = error.code().unwrap_or_default();
-    error.kind() == ErrorKind::AuthenticationFailed
-        || matches!(code, "WRONGPASS" | "NOAUTH" | "NOPERM")
+    error.kind() == ErrorKind::AuthenticationFailed || matches!(code, "WRONGPASS" | "NOAUTH")
 }

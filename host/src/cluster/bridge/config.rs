@@ -50,6 +50,12 @@ pub fn problems(channels: &ChannelsConfig, redis: &RedisConfig, key: &str) -> Ve
                 "{section}: channels need a Redis, and none is configured (redis.host, or REDIS_HOST)"
             ));
         }
+        if redis.cluster && redis.nodes.len() > 1 {
+            problems.push(format!(
+                "{section}: hosts agree on who handles a message only where all listen at the same node of the \
+                 Redis Cluster; name one in redis.nodes, the same for all hosts"
+            ));
+        }
         if is_own(channel.as_str(), &redis.prefix, key) {
             problems.push(format!(
                 "{section}: hosts themselves speak on this channel (redis.prefix, cluster.key)"
@@ -79,6 +85,25 @@ pub(super) fn is_own(channel: &str, prefix: &str, key: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn channels_are_listened_to_at_one_node_of_a_cluster() {
+        let mut channels: ChannelsConfig = toml::from_str("[a]\n[b]\nevent = 'c'").unwrap();
+        name_events(&mut channels);
+        for (toml, count) in [
+            ("cluster = true\nnodes = ['a', 'b:1']", 2),
+            ("cluster = true\nnodes = ['a']", 0),
+            ("cluster = true\nhost = 'a'", 0),
+        ] {
+            let redis: RedisConfig = toml::from_str(toml).unwrap();
+            let found = problems(&channels, &redis, "socket.io");
+            assert_eq!(found.len(), count, "{toml}: {found:?}");
+            let names_key = |problem: &String| problem.contains("redis.nodes");
+            assert!(found.iter().all(names_key), "{found:?}");
+        }
+        let redis = toml::from_str("cluster = true\nnodes = ['a', 'b:1']").unwrap();
+        assert!(problems(&BTreeMap::new(), &redis, "socket.io").is_empty());
+    }
 
     #[test]
     fn channels_of_the_hosts_own_are_told_apart() {

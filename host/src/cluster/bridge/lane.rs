@@ -9,6 +9,7 @@ use super::{
     complaints::Complaints,
     config::ChannelConfig,
     lease::{Granted, Lease, TENURE, Wish},
+    silence::Silence,
     waiting::{Message, Position, Waiting},
 };
 use crate::{
@@ -98,6 +99,7 @@ pub(super) struct Lane {
     candidate: String,
     /// A claim whose answer was lost.
     unsure: Option<Position>,
+    silence: Silence,
     /// When the lease is wanted again, until when others may have it first, and when Redis is asked
     /// again.
     want_at: Instant,
@@ -142,6 +144,7 @@ impl Lane {
             tenure: None,
             candidate: fresh_tenure(),
             unsure: None,
+            silence: Silence::default(),
             want_at: now,
             yields_until: now,
             ask_at: now,
@@ -202,8 +205,8 @@ impl Lane {
 
     /// Tells whether nothing is left to be done by a host that stops.
     fn is_done(&self) -> bool {
-        // What Redis does not hear of ends by itself.
-        let is_told = self.tenure.is_none() || *self.health.borrow() != Health::Listening;
+        // What Redis does not hear of, or does not answer, ends by itself.
+        let is_told = self.tenure.is_none() || !self.listens() || self.silence.is_vain();
         self.claimed == 0 && is_told
     }
 
@@ -222,9 +225,16 @@ impl Lane {
 
     fn drop_messages(&mut self, count: u64) {
         self.count("dropped", count);
-        let why = "too many wait: plugins do not handle them as fast as they come".to_owned();
+        let why =
+            "too many wait: plugins do not handle them as fast as they come; or Redis has lost \
+                   everything, and has an earlier clock"
+                .to_owned();
         self.complaints
             .note("messages of a channel were dropped", count, why);
+    }
+
+    fn listens(&self) -> bool {
+        *self.health.borrow() == Health::Listening
     }
 
     fn is_placed(&self) -> bool {
@@ -236,6 +246,7 @@ impl Lane {
     fn cut(&mut self) {
         self.health.borrow_and_update();
         self.marked = None;
+        self.silence.end();
         self.cuts += 1;
         if let Some(tenure) = &mut self.tenure {
             tenure.ends = true;
@@ -246,6 +257,13 @@ impl Lane {
     fn next_wish(&self, now: Instant) -> Option<Wish> {
         if now < self.ask_at {
             return None;
+        }
+        if self.listens() && self.silence.is_long(now) {
+            // All else would prolong a tenure of which nothing comes; a new one may be among what was not
+            // answered. Who goes on must not overtake what is under way here.
+            let tenure = self.tenure.as_ref().map(|tenure| &tenure.name);
+            let name = tenure.unwrap_or(&self.candidate).clone();
+            return (self.claimed == 0).then_some(Wish::Leave(name));
         }
         if let Some(tenure) = &self.tenure {
             let name = || tenure.name.clone();
@@ -268,7 +286,7 @@ impl Lane {
                 }
             }
         }
-        if *self.health.borrow() != Health::Listening || self.pipeline.stopping.is_cancelled() {
+        if !self.listens() || self.pipeline.stopping.is_cancelled() {
             return None;
         }
         match self.marked {
@@ -298,8 +316,12 @@ impl Lane {
     fn answered(&mut self, wish: Wish, answer: RedisResult<Granted>) {
         let now = Instant::now();
         let granted = match answer {
-            Ok(granted) => granted,
+            Ok(granted) => {
+                self.silence.end();
+                granted
+            }
             Err(error) => {
+                self.silence.unanswered(now);
                 let why = error.to_string();
                 self.complaints
                     .note("Redis does not answer about a channel", 1, why);
@@ -337,6 +359,8 @@ impl Lane {
                     tenure.next_beat = now + BEAT;
                 }
             }
+            // A tenure whose beginning was not answered. The same may come once more, and must not end the next.
+            (Wish::Leave(_), _) if self.tenure.is_none() => self.candidate = fresh_tenure(),
             (Wish::Leave(_), Granted::Done) => {
                 tracing::info!(channel = %self.channel, "another host may handle the messages of a channel");
                 self.yields_until = now + AFTER_CUT;

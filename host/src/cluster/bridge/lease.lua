@@ -21,6 +21,17 @@ local function get(field)
   return redis.call('HGET', lease, field)
 end
 
+-- Whether one position is behind another.
+local function is_later(one, other)
+  local mark, index = string.match(one, '(%d+) (%d+)')
+  local other_mark, other_index = string.match(other or '0 0', '(%d+) (%d+)')
+  mark, other_mark = tonumber(mark), tonumber(other_mark)
+  if mark ~= other_mark then
+    return mark > other_mark
+  end
+  return tonumber(index) > tonumber(other_index)
+end
+
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local answer = { '1' }
@@ -49,7 +60,8 @@ else
   if get('holder') ~= tenure then
     return { '0' }
   end
-  if position ~= '' then
+  -- One that was asked for again may come once more, after a later one.
+  if position ~= '' and is_later(position, get('claimed')) then
     redis.call('HSET', lease, 'claimed', position)
   end
   if wanted == 'leave' then

@@ -6,6 +6,7 @@
 //! | [`lane`] | one channel: claims messages and hands them to the pipeline |
 //! | [`waiting`] | the messages that are nobody's yet, by their positions |
 //! | [`lease`] | who handles them, and how far they are, in Redis |
+//! | [`silence`] | what to do when Redis does not answer |
 //! | [`complaints`] | what goes wrong, said now and then |
 //!
 //! All hosts listen, and the one with the lease of a channel handles its messages. The others keep what
@@ -16,6 +17,7 @@
 //! | stops | it ends what it has begun; another one goes on with the next at once |
 //! | dies | up to 16 of a channel that it had claimed are lost; another one goes on within 10 s |
 //! | is frozen, or cut off from Redis | what it has begun it ends when it can; another one goes on within 10 s; it cannot claim any more |
+//! | gets no answer from Redis, which hears it | it gives the lease back within 10 s; up to 16 that it had claimed are lost |
 //! | loses its connection for a moment | it hands over to a host that has missed nothing |
 //!
 //! What is published while no host listens, as while Redis is away, is heard by nobody.
@@ -24,6 +26,7 @@ mod complaints;
 pub mod config;
 mod lane;
 mod lease;
+mod silence;
 mod waiting;
 
 use self::{

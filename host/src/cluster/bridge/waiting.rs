@@ -66,7 +66,7 @@ pub(super) struct Waiting {
     bounds: Bounds,
     /// Whether this host handles them.
     holds: bool,
-    /// Messages that there was no place for, since it was last asked.
+    /// Messages that there was no place for, or none any more, since it was last asked.
     dropped: u64,
 }
 
@@ -87,11 +87,16 @@ impl Waiting {
         self.heard = None;
     }
 
-    /// A mark is heard.
+    /// A mark is heard. They grow, but for a Redis that has lost everything and has an earlier clock:
+    /// what waits from before has no place among what comes then, and is dropped.
     pub(super) fn mark(&mut self, mark: u64) {
-        if self.heard.is_none_or(|heard| heard.mark < mark) {
-            self.heard = Some(Position { mark, index: 0 });
+        let is_later = |message: &Message| message.position.mark > mark;
+        if self.messages.back().is_some_and(is_later) {
+            self.dropped += self.messages.len() as u64;
+            self.messages.clear();
+            self.bytes = 0;
         }
+        self.heard = Some(Position { mark, index: 0 });
     }
 
     /// Tells whether this host knows where it is among the messages, since a mark.
@@ -251,6 +256,22 @@ mod tests {
         hear(&mut host, &["b"]);
         host.hold(at(0, 0));
         assert_eq!(texts(host.take(at(2, 9))), ["a", "b"]);
+    }
+
+    #[test]
+    fn marks_that_go_backwards_drop_what_is_from_before() {
+        let mut host = waiting(100);
+        host.mark(9);
+        host.hold(at(9, 0));
+        hear(&mut host, &["a", "b"]);
+        host.mark(3);
+        assert!(host.is_placed(3) && !host.is_placed(9));
+        hear(&mut host, &["c"]);
+        let next = host.next(10, 1_000).unwrap();
+        assert_eq!(next, at(3, 1));
+        assert_eq!(texts(host.take(next)), ["c"]);
+        assert_eq!((host.dropped(), host.bytes), (2, 0));
+        assert_eq!(host.next(10, 1_000), None);
     }
 
     #[test]
