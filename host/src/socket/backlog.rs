@@ -5,6 +5,9 @@
 //! WebSocket's stream has written, or polls have fetched; the difference waits. Frames have some bytes
 //! of their own, which make that too little by a few per cent; when it would fall below nothing,
 //! nothing waits, and the count begins anew from there.
+//!
+//! What is volatile is not counted: the server keeps the latest of it only, and writes it when nothing
+//! else waits.
 
 use super::listener::{Switch, Transports};
 use parking_lot::Mutex;
@@ -67,6 +70,19 @@ impl Backlog {
     /// waits already.
     pub(super) fn take(&self, bytes: usize, transports: &Transports, session: &str) -> bool {
         let mut counted = self.counted.lock();
+        let has_room = self.has_room_in(&mut counted, transports, session);
+        if has_room {
+            counted.queued += bytes as u64;
+        }
+        has_room
+    }
+
+    /// Tells whether more may wait.
+    pub(super) fn has_room(&self, transports: &Transports, session: &str) -> bool {
+        self.has_room_in(&mut self.counted.lock(), transports, session)
+    }
+
+    fn has_room_in(&self, counted: &mut Counted, transports: &Transports, session: &str) -> bool {
         if counted.queued >= counted.look_at {
             let opened = || self.first.as_ref()?.upgrade();
             let stream = transports.stream_of(session).or_else(opened);
@@ -79,7 +95,6 @@ impl Backlog {
                 return false;
             }
         }
-        counted.queued += bytes as u64;
         true
     }
 }
@@ -127,6 +142,24 @@ mod tests {
             assert!(take());
             stream.count_written(108);
         }
+    }
+
+    #[test]
+    fn what_is_volatile_does_not_count_and_is_held_back_while_too_much_waits() {
+        let (transports, stream) = (Transports::new("/socket.io"), Arc::new(Switch::default()));
+        let backlog = Backlog::new(1_000, Some(&stream));
+        for _ in 0..1_000 {
+            assert!(backlog.has_room(&transports, "s"));
+        }
+        assert!(backlog.take(1_000, &transports, "s"));
+        assert!(!backlog.has_room(&transports, "s"));
+        // Some of them were written, too.
+        stream.count_written(3_000);
+        assert!(backlog.has_room(&transports, "s"));
+        let taken = (0..100)
+            .take_while(|_| backlog.take(100, &transports, "s"))
+            .count();
+        assert!((10..=12).contains(&taken), "{taken}");
     }
 
     #[test]
