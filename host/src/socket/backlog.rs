@@ -10,11 +10,32 @@
 //! else waits.
 
 use super::listener::{Switch, Transports};
+use bytes::Bytes;
 use parking_lot::Mutex;
 use std::sync::{
     Arc, OnceLock, Weak,
     atomic::{AtomicU64, Ordering},
 };
+
+/// The bytes of what is handed over.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Size {
+    text: u64,
+    attachments: u64,
+    /// The attachments' as polls fetch them, in base64.
+    encoded: u64,
+}
+
+impl Size {
+    pub(super) fn of(text: &str, attachments: &[Bytes]) -> Self {
+        let sizes = || attachments.iter().map(|bytes| bytes.len() as u64);
+        Self {
+            text: text.len() as u64,
+            attachments: sizes().sum(),
+            encoded: sizes().map(|bytes| bytes.div_ceil(3) * 4).sum(),
+        }
+    }
+}
 
 /// Counts for one transport.
 #[derive(Debug)]
@@ -68,11 +89,15 @@ impl Backlog {
 
     /// Counts bytes that are about to be handed over. Returns false, and does not, when too much
     /// waits already.
-    pub(super) fn take(&self, bytes: usize, transports: &Transports, session: &str) -> bool {
+    pub(super) fn take(&self, size: Size, transports: &Transports, session: &str) -> bool {
         let mut counted = self.counted.lock();
         let has_room = self.has_room_in(&mut counted, transports, session);
         if has_room {
-            counted.queued += bytes as u64;
+            counted.queued += size.text;
+            counted.queued += match counted.polls() {
+                true => size.encoded,
+                false => size.attachments,
+            };
         }
         has_room
     }
@@ -110,6 +135,11 @@ impl Drop for Backlog {
 }
 
 impl Counted {
+    /// Tells whether the session polled when it was last looked at.
+    fn polls(&self) -> bool {
+        self.stream.ptr_eq(&Weak::new())
+    }
+
     /// Returns how much waits, and plans when to look again.
     fn wait_on(&mut self, stream: Weak<Switch>, written: u64, limit: u64) -> u64 {
         let (queued, written) = (i128::from(self.queued), i128::from(written));
@@ -128,11 +158,18 @@ impl Counted {
 mod tests {
     use super::*;
 
+    fn text(bytes: u64) -> Size {
+        Size {
+            text: bytes,
+            ..Size::default()
+        }
+    }
+
     #[test]
     fn what_was_not_written_counts_and_what_was_is_forgiven() {
         let (transports, stream) = (Transports::new("/socket.io"), Arc::new(Switch::default()));
         let backlog = Backlog::new(1_000, Some(&stream));
-        let take = || backlog.take(100, &transports, "s");
+        let take = || backlog.take(text(100), &transports, "s");
         let taken = (0..100).take_while(|_| take()).count();
         assert!((10..=12).contains(&taken), "{taken}");
         assert!(!take(), "and nothing more");
@@ -151,13 +188,13 @@ mod tests {
         for _ in 0..1_000 {
             assert!(backlog.has_room(&transports, "s"));
         }
-        assert!(backlog.take(1_000, &transports, "s"));
+        assert!(backlog.take(text(1_000), &transports, "s"));
         assert!(!backlog.has_room(&transports, "s"));
         // Some of them were written, too.
         stream.count_written(3_000);
         assert!(backlog.has_room(&transports, "s"));
         let taken = (0..100)
-            .take_while(|_| backlog.take(100, &transports, "s"))
+            .take_while(|_| backlog.take(text(100), &transports, "s"))
             .count();
         assert!((10..=12).contains(&taken), "{taken}");
     }
@@ -167,11 +204,11 @@ mod tests {
         let (transports, stream) = (Transports::new("/socket.io"), Arc::new(Switch::default()));
         let backlog = Backlog::new(1_000, None);
         for _ in 0..5 {
-            assert!(backlog.take(100, &transports, "s"));
+            assert!(backlog.take(text(100), &transports, "s"));
         }
         transports.upgraded("s", &stream);
         let taken = (0..100)
-            .take_while(|_| backlog.take(100, &transports, "s"))
+            .take_while(|_| backlog.take(text(100), &transports, "s"))
             .count();
         assert!((10..=12).contains(&taken), "{taken}");
     }
@@ -181,7 +218,7 @@ mod tests {
         let transports = Transports::new("/socket.io");
         let backlog = Arc::new(Backlog::new(1_000, None));
         backlog.count_polls(&transports, "s");
-        let take = || backlog.take(100, &transports, "s");
+        let take = || backlog.take(text(100), &transports, "s");
         for _ in 0..1_000 {
             assert!(take());
             transports.polled("s", 103);
@@ -194,5 +231,31 @@ mod tests {
         assert!(take());
         drop(backlog);
         assert!(!transports.counts_polls("s"));
+    }
+
+    #[test]
+    fn bytes_that_are_polled_count_as_they_are_fetched() {
+        let (transports, stream) = (Transports::new("/socket.io"), Arc::new(Switch::default()));
+        let bytes = [Bytes::from(vec![0; 300])];
+        let taken = |backlog: &Backlog, fetch: bool| {
+            let take = |_: &usize| backlog.take(Size::of("", &bytes), &transports, "s");
+            (0..100)
+                .take_while(take)
+                .inspect(|n| {
+                    // One of two is fetched.
+                    if fetch && n % 2 == 0 {
+                        transports.polled("s", 402);
+                    }
+                })
+                .count()
+        };
+        let polled = Arc::new(Backlog::new(4_000, None));
+        polled.count_polls(&transports, "s");
+        let both = taken(&polled, true);
+        assert!((18..=22).contains(&both), "{both}");
+        let all = taken(&Backlog::new(4_000, None), false);
+        assert!((10..=11).contains(&all), "{all}");
+        let written = taken(&Backlog::new(4_000, Some(&stream)), false);
+        assert!((13..=15).contains(&written), "{written}");
     }
 }

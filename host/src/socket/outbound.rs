@@ -2,7 +2,7 @@
 
 use super::{
     adapter::{HostAdapter, Local},
-    backlog::Backlog,
+    backlog::{Backlog, Size},
     listener::Transports,
 };
 use crate::{
@@ -37,9 +37,8 @@ impl Line {
 
     /// Counts what is about to be sent. Returns false, and does not, when too much waits already.
     fn take(&self, text: &str, attachments: &[Bytes]) -> bool {
-        let bytes = text.len() + attachments.iter().map(Bytes::len).sum::<usize>();
-        let session = self.sid.as_str();
-        self.backlog.take(bytes, &self.transports, session)
+        let (size, session) = (Size::of(text, attachments), self.sid.as_str());
+        self.backlog.take(size, &self.transports, session)
     }
 
     /// Tells whether more may wait.
