@@ -72,6 +72,11 @@ impl Backlog {
         }
     }
 
+    /// Returns the stream on which the session was opened, if that is a WebSocket's and there.
+    pub(super) fn opened_on(&self) -> Option<Arc<Switch>> {
+        self.first.as_ref()?.upgrade()
+    }
+
     /// Counts what the polls of a session fetch, unless it was opened as a WebSocket.
     pub(super) fn count_polls(self: &Arc<Self>, transports: &Arc<Transports>, session: &str) {
         if self.first.is_some() {
@@ -109,8 +114,9 @@ impl Backlog {
 
     fn has_room_in(&self, counted: &mut Counted, transports: &Transports, session: &str) -> bool {
         if counted.queued >= counted.look_at {
-            let opened = || self.first.as_ref()?.upgrade();
-            let stream = transports.stream_of(session).or_else(opened);
+            // What was opened as a WebSocket stays on its stream, whichever others name the session.
+            let upgraded = || transports.stream_of(session);
+            let stream = self.opened_on().or_else(upgraded);
             let written = match &stream {
                 Some(stream) => stream.written(),
                 None => self.fetched.load(Ordering::Relaxed),
@@ -257,5 +263,24 @@ mod tests {
         assert!((10..=11).contains(&all), "{all}");
         let written = taken(&Backlog::new(4_000, Some(&stream)), false);
         assert!((13..=15).contains(&written), "{written}");
+    }
+
+    #[test]
+    fn other_streams_that_name_a_session_forgive_nothing() {
+        let transports = Transports::new("/socket.io");
+        let [opened, upgraded] = [(); 2].map(|()| Arc::new(Switch::default()));
+        let websocket = Backlog::new(1_000, Some(&opened));
+        let polling = Backlog::new(1_000, None);
+        transports.upgraded("p", &upgraded);
+        for (backlog, session) in [(websocket, "w"), (polling, "p")] {
+            let take = || backlog.take(text(100), &transports, session);
+            let taken = (0..100).take_while(|_| take()).count();
+            assert!((10..=12).contains(&taken), "{taken}");
+            let another = Arc::new(Switch::default());
+            transports.upgraded(session, &another);
+            assert!(!take());
+            drop(another);
+            assert!(!take());
+        }
     }
 }
