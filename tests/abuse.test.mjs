@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { renameSync } from "node:fs";
 import net from "node:net";
-import { connect } from "./harness/clients.mjs";
+import { TRANSPORTS, connect } from "./harness/clients.mjs";
 import { waitFor } from "./harness/deadline.mjs";
 import { frames } from "./harness/frames.mjs";
 import { scenario, startHost } from "./harness/scenario.mjs";
@@ -39,6 +39,30 @@ scenario("who goes on flooding is closed, also from a transport that another str
   await waitFor(async () => (await metric(host, "switchboard_connections")) === 0, "the connection's end");
   other.destroy();
 }, { timeout: 40_000 });
+
+scenario("a client is closed on its own stream, whatever others name its session", async () => {
+  const host = await startHost({ plugins: ["probe"] });
+  const judge = await connect(host, "judge");
+  for (const transport of TRANSPORTS) {
+    const first = frames(host, transport);
+    const { sid } = JSON.parse((await first.next((frame) => frame.startsWith?.("0{"))).slice(1));
+    await first.send(`40${JSON.stringify({ token: mint({ userId: transport }) })}`);
+    await first.text('42["session"');
+    const own = transport === "polling" ? await frames(host, "websocket", sid).upgrade() : first;
+    await own.send('421["probe:echo",1]');
+    await own.text("431[");
+
+    // A second one is answered like the first, and then of no use.
+    const second = frames(host, "websocket", sid);
+    await waitFor(() => second.closed, "the end of the second");
+    await own.send('422["probe:echo",2]');
+    await own.text("432[");
+
+    await judge.must("probe:disconnect", `user:${transport}`, "for the test", true);
+    await waitFor(() => own.closed, "the end of the stream", 3_000);
+  }
+  await waitFor(async () => (await metric(host, "switchboard_connections")) === 1, "the end of both");
+});
 
 scenario("what some readers of JSON cannot read is the sender's mistake, and no plugin's", async () => {
   const host = await startHost({ plugins: ["rooms"], quarantineFaults: 5 });

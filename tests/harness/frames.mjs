@@ -1,5 +1,6 @@
 // Engine.IO by hand, for packets that a stock client would never send.
 
+import { once } from "node:events";
 import WebSocket from "ws";
 import { SOON, within } from "./deadline.mjs";
 
@@ -46,11 +47,12 @@ class Frames {
   }
 }
 
-/** A WebSocket that sends the frames it is told to. */
+/** A WebSocket that sends the frames it is told to. With a session it asks for that one's upgrade. */
 export class WebSocketFrames extends Frames {
-  constructor(host) {
+  constructor(host, session) {
     super();
-    this.socket = new WebSocket(`${host.url.replace("http", "ws")}${PATH}websocket`);
+    const named = session ? `&sid=${session}` : "";
+    this.socket = new WebSocket(`${host.url.replace("http", "ws")}${PATH}websocket${named}`);
     this.socket.on("message", (data, isBinary) => {
       const frame = isBinary ? data : data.toString();
       if (frame === "2") this.socket.send("3");
@@ -63,6 +65,15 @@ export class WebSocketFrames extends Frames {
   /** Sends one text frame, and one binary frame for each Buffer after it. */
   async send(...frames) {
     for (const frame of frames) this.socket.send(frame);
+  }
+
+  /** Takes over a session that polls. */
+  async upgrade() {
+    await within(once(this.socket, "open"), SOON, "the WebSocket to open");
+    await this.send("2probe");
+    await this.text("3probe");
+    await this.send("5");
+    return this;
   }
 
   /** Reads no more. */
@@ -128,9 +139,9 @@ export class PollingFrames extends Frames {
 
 const open = new Set();
 
-/** Opens a connection of either transport. */
-export function frames(host, transport) {
-  const made = transport === "websocket" ? new WebSocketFrames(host) : new PollingFrames(host);
+/** Opens a connection of either transport; a WebSocket perhaps for a session that is there. */
+export function frames(host, transport, session) {
+  const made = transport === "websocket" ? new WebSocketFrames(host, session) : new PollingFrames(host);
   open.add(made);
   return made;
 }

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use rmpv::Value;
+use std::io::{self, Read};
 use time::OffsetDateTime;
 
 /// What is not what it should be; the text says what was expected.
@@ -11,6 +12,10 @@ pub(super) struct Malformed(pub(super) &'static str);
 
 /// How deep a value may be.
 const DEPTH: usize = 128;
+
+/// How many values there may be in one message: more than fit into one of a client's. Each takes some
+/// tens of bytes here, also where it is a single one on its way.
+const VALUES: usize = 1 << 20;
 
 /// Returns what JSON says, with attachments in the place of their placeholders.
 pub(super) fn from_json(json: &str, attachments: &[Bytes]) -> Result<Value, Malformed> {
@@ -123,12 +128,54 @@ fn time_of(bytes: &[u8]) -> Option<String> {
 }
 
 /// Reads MessagePack, or JSON where a text of it begins with a brace, as Node.js does.
-pub(super) fn read(mut bytes: &[u8]) -> Result<Value, Malformed> {
+pub(super) fn read(bytes: &[u8]) -> Result<Value, Malformed> {
     if bytes.first() == Some(&b'{') {
+        if values_of_json(bytes) > VALUES {
+            return Err(TOO_MANY);
+        }
         return serde_json::from_slice(bytes).map_err(|_| Malformed("expected JSON"));
     }
-    rmpv::decode::read_value_with_max_depth(&mut bytes, DEPTH)
-        .map_err(|_| Malformed("expected MessagePack"))
+    let mut bytes = Bounded {
+        bytes,
+        reads: VALUES,
+    };
+    rmpv::decode::read_value_with_max_depth(&mut bytes, DEPTH).map_err(|_| match bytes.reads {
+        0 => TOO_MANY,
+        _ => Malformed("expected MessagePack"),
+    })
+}
+
+const TOO_MANY: Malformed = Malformed("expected fewer values in one message");
+
+/// Reads so often at most: at least once for each value.
+struct Bounded<'a> {
+    bytes: &'a [u8],
+    reads: usize,
+}
+
+impl Read for Bounded<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.reads = self.reads.saturating_sub(1);
+        match self.reads {
+            0 => Err(io::ErrorKind::FileTooLarge.into()),
+            _ => self.bytes.read(buffer),
+        }
+    }
+}
+
+/// Returns about how many values there are in JSON: what separates or opens them.
+fn values_of_json(json: &[u8]) -> usize {
+    let (mut values, mut in_text, mut is_escaped) = (0, false, false);
+    for byte in json {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' => is_escaped = true,
+            b'"' => in_text = !in_text,
+            b',' | b':' | b'[' | b'{' if !in_text => values += 1,
+            _ => {}
+        }
+    }
+    values
 }
 
 /// Writes MessagePack.
@@ -187,6 +234,21 @@ mod tests {
             assert_eq!(at(beyond), "null");
         }
         assert_eq!(to_json(Value::Ext(-1, vec![1, 2, 3])).unwrap().0, "null");
+    }
+
+    #[test]
+    fn many_small_values_are_refused_and_one_large_one_is_not() {
+        let array = |count: u32| [&[0xdd][..], &count.to_be_bytes()].concat();
+        let nils = |count: u32| [array(count), vec![0xc0; count as usize]].concat();
+        assert!(read(&nils(1_000_000)).is_ok());
+        assert_eq!(read(&nils(1_100_000)), Err(TOO_MANY));
+        let large = Value::Array(vec![Value::Binary(vec![0; 8 << 20]), "é".repeat(4 << 20).into()]);
+        assert!(read(&write(&large)) == Ok(large));
+        let json = |count: usize| format!(r#"{{"a":[1{}]}}"#, ",1".repeat(count));
+        assert!(read(json(1_000_000).as_bytes()).is_ok());
+        assert_eq!(read(json(1_100_000).as_bytes()), Err(TOO_MANY));
+        let text = format!(r#"{{"a":"\"{}"}}"#, ",[".repeat(1_000_000));
+        assert!(read(text.as_bytes()).is_ok(), "a text is one value");
     }
 
     #[test]

@@ -94,6 +94,16 @@ pub(super) fn get<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
     found.map(|(_, value)| value)
 }
 
+/// Takes out what has this name: it may be large, and is not needed twice.
+pub(super) fn take(value: &mut Value, name: &str) -> Option<Value> {
+    let Value::Map(entries) = value else {
+        return None;
+    };
+    let mut entries = entries.iter_mut();
+    let found = entries.find(|(key, _)| key.as_str() == Some(name));
+    found.map(|(_, value)| std::mem::replace(value, Value::Nil))
+}
+
 pub(super) fn text<'a>(value: &'a Value, name: &str) -> Option<&'a str> {
     get(value, name)?.as_str()
 }
@@ -125,12 +135,12 @@ pub(super) fn selection(options: &Value) -> Result<Selection, Malformed> {
     })
 }
 
-pub(super) fn broadcast(packet: &Value, options: &Value) -> Result<Broadcast, Malformed> {
-    let is_event = get(packet, "type").and_then(Value::as_u64);
+pub(super) fn broadcast(mut packet: Value, options: &Value) -> Result<Broadcast, Malformed> {
+    let is_event = get(&packet, "type").and_then(Value::as_u64);
     if !is_event.is_some_and(|number| EVENTS.contains(&number)) {
         return Err(Malformed("packet.type: expected an event"));
     }
-    let data = get(packet, "data").ok_or(Malformed("packet.data: expected an array"))?;
+    let data = take(&mut packet, "data").ok_or(Malformed("packet.data: expected an array"))?;
     let flags = get(options, "flags");
     let volatile = flags.and_then(|flags| get(flags, "volatile")?.as_bool());
     Ok(Broadcast {
@@ -141,8 +151,8 @@ pub(super) fn broadcast(packet: &Value, options: &Value) -> Result<Broadcast, Ma
 }
 
 /// Returns an event as clients get it.
-pub(super) fn frame(data: &Value) -> Result<Frame, Malformed> {
-    let (packet, attachments) = msgpack::to_json(data.clone())?;
+pub(super) fn frame(data: Value) -> Result<Frame, Malformed> {
+    let (packet, attachments) = msgpack::to_json(data)?;
     let Ok((_, args)) = payload::split_packet(&packet) else {
         return Err(Malformed("data: expected an array that begins with a name"));
     };

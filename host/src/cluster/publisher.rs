@@ -8,7 +8,7 @@ use crate::{
 };
 use futures_util::future::join_all;
 use prometheus_client::metrics::{counter::Counter, family::Family};
-use redis::{RedisResult, cluster_routing::Slot};
+use redis::{RedisError, cluster_routing::Slot};
 use std::{
     collections::{HashMap, VecDeque},
     sync::{
@@ -19,8 +19,14 @@ use std::{
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
-/// Messages that go out in one trip.
+/// Messages that go out in one trip, and about how many bytes of them: Redis has to take them before the
+/// time for its answer is over.
 const AT_ONCE: usize = 512;
+const BYTES_AT_ONCE: usize = 1_000_000;
+
+/// How often a message may go out without it being known whether it was published: Redis may only be
+/// slow, and then all of them are heard.
+const DOUBTS: u8 = 2;
 
 /// How long a message may wait, and one that may be lost. What is older would be heard out of time.
 const FRESH: Duration = Duration::from_secs(10);
@@ -44,6 +50,8 @@ enum Given {
 struct Message {
     outgoing: Outgoing,
     until: Instant,
+    /// How often Redis has not answered it in time.
+    doubts: u8,
 }
 
 /// The ways out.
@@ -108,6 +116,7 @@ impl Publisher {
         let message = Message {
             outgoing,
             until: Instant::now() + fresh,
+            doubts: 0,
         };
         let size = message.size();
         if self.waiting.fetch_add(size, Ordering::AcqRel) + size > self.most {
@@ -158,6 +167,42 @@ impl Counted {
             is_fresh
         });
     }
+
+    /// Takes away what has gone out too often without an answer; returns the rest.
+    fn drop_doubtful(&self, mut messages: Vec<Message>) -> Vec<Message> {
+        messages.retain_mut(|message| {
+            message.doubts += 1;
+            let goes_on = message.doubts < DOUBTS;
+            if !goes_on {
+                self.waiting.fetch_sub(message.size(), Ordering::AcqRel);
+                count(&self.counters.lost, "uncertain");
+            }
+            goes_on
+        });
+        messages
+    }
+}
+
+/// Puts into a batch what is there, as far as it goes out at once and no flush is asked for.
+fn fill(
+    batch: &mut VecDeque<Message>,
+    flushes: &mut Vec<oneshot::Sender<()>>,
+    given: &mut mpsc::UnboundedReceiver<Given>,
+) {
+    let mut bytes: usize = batch.iter().map(Message::size).sum();
+    while batch.len() < AT_ONCE
+        && bytes < BYTES_AT_ONCE
+        && flushes.is_empty()
+        && let Ok(next) = given.try_recv()
+    {
+        match next {
+            Given::Message(next) => {
+                bytes += next.size();
+                batch.push_back(next);
+            }
+            Given::Flush(flushed) => flushes.push(flushed),
+        }
+    }
 }
 
 async fn publish(
@@ -180,15 +225,7 @@ async fn publish(
                 None => return,
             }
         }
-        while batch.len() < AT_ONCE
-            && flushes.is_empty()
-            && let Ok(next) = given.try_recv()
-        {
-            match next {
-                Given::Message(next) => batch.push_back(next),
-                Given::Flush(flushed) => flushes.push(flushed),
-            }
-        }
+        fill(&mut batch, &mut flushes, &mut given);
         counted.drop_stale(&mut batch);
         let (listening, was_lost) = match &*health.borrow() {
             Health::Starting => (false, false),
@@ -233,12 +270,20 @@ async fn publish_all(ways: &Ways, batch: &mut VecDeque<Message>, counted: &Count
             Ok(()) => {
                 counted.counters.published.inc_by(messages.len() as u64);
             }
-            Err(error) if is_passing(&error) => {
+            Err(NotPublished::Answer(error)) if error.is_timeout() => {
+                batch.extend(counted.drop_doubtful(messages));
+                continue;
+            }
+            Err(NotPublished::Way) => {
+                batch.extend(messages);
+                continue;
+            }
+            Err(NotPublished::Answer(error)) if is_passing(&error) => {
                 batch.extend(messages);
                 continue;
             }
             // What Redis refuses it would refuse again, and what it took of it would go out again.
-            Err(error) => {
+            Err(NotPublished::Answer(error)) => {
                 tracing::error!(%error, "Redis refuses what is to be published");
                 for _ in &messages {
                     count(&counted.counters.lost, "refused");
@@ -250,7 +295,21 @@ async fn publish_all(ways: &Ways, batch: &mut VecDeque<Message>, counted: &Count
     batch.is_empty()
 }
 
-async fn publish_some(link: &Link, messages: &[Message]) -> RedisResult<()> {
+/// Why messages were not published, as far as is known.
+enum NotPublished {
+    /// There was no connection: nothing has gone out.
+    Way,
+    /// What Redis answers, or that it does not.
+    Answer(RedisError),
+}
+
+async fn publish_some(link: &Link, messages: &[Message]) -> Result<(), NotPublished> {
+    if let Err(error) = link.ready().await {
+        return Err(match is_passing(&error) {
+            true => NotPublished::Way,
+            false => NotPublished::Answer(error),
+        });
+    }
     let mut pipeline = redis::Pipeline::with_capacity(messages.len());
     for Message { outgoing, .. } in messages {
         let name = if outgoing.sharded {
@@ -261,5 +320,65 @@ async fn publish_some(link: &Link, messages: &[Message]) -> RedisResult<()> {
         let command = pipeline.cmd(name);
         command.arg(&outgoing.channel).arg(&outgoing.bytes).ignore();
     }
-    link.run_all(&pipeline).await
+    link.run_all(&pipeline).await.map_err(NotPublished::Answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(bytes: usize) -> Message {
+        Message {
+            outgoing: Outgoing {
+                channel: String::new(),
+                bytes: vec![0; bytes],
+                sharded: false,
+            },
+            until: Instant::now() + FRESH,
+            doubts: 0,
+        }
+    }
+
+    #[test]
+    fn what_goes_out_at_once_is_bounded_by_bytes_too() {
+        let (messages, mut given) = mpsc::unbounded_channel();
+        for bytes in [400_000; 7].into_iter().chain([1; 600]) {
+            messages.send(Given::Message(message(bytes))).ok();
+        }
+        let (mut batch, mut flushes) = (VecDeque::new(), Vec::new());
+        for expected in [3, 3, AT_ONCE] {
+            fill(&mut batch, &mut flushes, &mut given);
+            assert_eq!(batch.len(), expected);
+            // What is there already counts.
+            fill(&mut batch, &mut flushes, &mut given);
+            assert_eq!(batch.len(), expected);
+            batch.clear();
+        }
+    }
+
+    #[test]
+    fn what_redis_has_not_answered_goes_out_once_more_and_is_lost_then() {
+        let all = vec![message(1), message(2)];
+        let size = all.iter().map(Message::size).sum();
+        let counted = Counted {
+            waiting: Arc::new(AtomicUsize::new(size)),
+            counters: Counters {
+                published: Counter::default(),
+                lost: Family::default(),
+            },
+        };
+        let all = counted.drop_doubtful(all);
+        assert_eq!(all.len(), 2);
+        assert_eq!(counted.waiting.load(Ordering::Acquire), size);
+        let later = message(3);
+        counted.waiting.fetch_add(later.size(), Ordering::AcqRel);
+        let left = counted.drop_doubtful(all.into_iter().chain([later]).collect());
+        let left: Vec<usize> = left.iter().map(|left| left.outgoing.bytes.len()).collect();
+        assert_eq!(left, [3]);
+        assert_eq!(
+            counted.waiting.load(Ordering::Acquire),
+            message(3).size(),
+            "room is given back"
+        );
+    }
 }

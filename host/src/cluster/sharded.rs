@@ -14,7 +14,7 @@ use super::{
     msgpack::{self, Malformed},
     packets::{
         Answer, AnswerTo, Asked, Change, Heard, Outgoing, Request, asking, asking_of, broadcast,
-        frame, get, json, map, new_id, options, packet, room_names, rooms_of, selection, text,
+        frame, get, json, map, new_id, options, packet, room_names, rooms_of, selection, take, text,
         texts,
     },
 };
@@ -108,21 +108,22 @@ fn has_bytes(value: &Value) -> bool {
 
 /// Reads a message; none where this node sent it itself, or it is not for anybody here.
 pub(super) fn read(channels: &Channels, bytes: &[u8]) -> Result<Option<Heard>, Malformed> {
-    let value = msgpack::read(bytes)?;
+    let mut value = msgpack::read(bytes)?;
+    let mut data = take(&mut value, "data").unwrap_or(Value::Nil);
+    let packet = take(&mut data, "packet");
+    let data = &data;
     let uid = text(&value, "uid").ok_or(Malformed("uid: expected a text"))?;
     let is_other = text(&value, "nsp") != Some(channels.namespace.as_str());
     if uid == channels.own || is_other {
         return Ok(None);
     }
     let nothing = Value::Nil;
-    let data = get(&value, "data").unwrap_or(&nothing);
     let options = get(data, "opts").unwrap_or(&nothing);
     let number = get(&value, "type").and_then(Value::as_u64);
     let id = text(data, "requestId");
     let request = match number.ok_or(Malformed("type: expected a number"))? {
         number::BROADCAST => {
-            let packet = get(data, "packet").unwrap_or(&nothing);
-            let broadcast = broadcast(packet, options)?;
+            let broadcast = broadcast(packet.unwrap_or(Value::Nil), options)?;
             match id {
                 None => return Ok(Some(Heard::Broadcast(broadcast))),
                 Some(_) => Request::Ask(broadcast, get(data, "switchboard").and_then(asking)),
@@ -136,12 +137,12 @@ pub(super) fn read(channels: &Channels, bytes: &[u8]) -> Result<Option<Heard>, M
         }
         number::FETCH => Request::Fetch(selection(options)?),
         number::SERVER_SIDE_EMIT => {
-            let packet = get(data, "packet").ok_or(Malformed("packet: expected an array"))?;
+            let packet = packet.ok_or(Malformed("packet: expected an array"))?;
             Request::ServerSideEmit(frame(packet)?)
         }
         number::ACK => {
             let id = id.ok_or(Malformed("requestId: expected a text"))?;
-            let packet = get(data, "packet").cloned().unwrap_or(Value::Nil);
+            let packet = packet.unwrap_or(Value::Nil);
             return Ok(Some(Heard::Acknowledged(id.to_owned(), packet)));
         }
         // How many they are is not asked, and nobody here has asked the rest.

@@ -15,7 +15,7 @@ use super::{
     packets::{
         Answer, AnswerTo, Asked, Broadcast, Change, Outgoing, Request, Selection, asking,
         asking_of, broadcast, frame, get, json, map, new_id, options, packet, room_names, rooms_of,
-        selection, text, texts,
+        selection, take, text, texts,
     },
 };
 use crate::{
@@ -89,16 +89,17 @@ pub(super) fn read_broadcast(
     own: &str,
     namespace: &Namespace,
 ) -> Result<Option<Broadcast>, Malformed> {
-    let value = msgpack::read(bytes)?;
-    let Some([uid, packet, options]) = value.as_array().map(Vec::as_slice) else {
-        return Err(Malformed("expected [uid, packet, options]"));
+    const EXPECTED: Malformed = Malformed("expected [uid, packet, options]");
+    let Value::Array(parts) = msgpack::read(bytes)? else {
+        return Err(EXPECTED);
     };
+    let [uid, packet, options] = parts.try_into().map_err(|_| EXPECTED)?;
     // An emitter leaves it out for the namespace `/`.
-    let other = text(packet, "nsp").is_some_and(|name| name != namespace.as_str());
+    let other = text(&packet, "nsp").is_some_and(|name| name != namespace.as_str());
     if uid.as_str() == Some(own) || other {
         return Ok(None);
     }
-    broadcast(packet, options).map(Some)
+    broadcast(packet, &options).map(Some)
 }
 
 /// Reads a request; none where this node sent it itself.
@@ -107,7 +108,8 @@ pub(super) fn read_request(
     bytes: &[u8],
     own: &str,
 ) -> Result<Option<Asked>, Malformed> {
-    let value = msgpack::read(bytes)?;
+    let mut value = msgpack::read(bytes)?;
+    let (packet, data) = (take(&mut value, "packet"), take(&mut value, "data"));
     let uid = text(&value, "uid").unwrap_or_default();
     if uid == own {
         return Ok(None);
@@ -135,11 +137,11 @@ pub(super) fn read_request(
         }
         number::FETCH => Request::Fetch(selection(options)?),
         number::SERVER_SIDE_EMIT => {
-            let data = get(&value, "data").ok_or(Malformed("data: expected an array"))?;
+            let data = data.ok_or(Malformed("data: expected an array"))?;
             Request::ServerSideEmit(frame(data)?)
         }
         number::BROADCAST => {
-            let packet = get(&value, "packet").unwrap_or(&nothing);
+            let packet = packet.unwrap_or(Value::Nil);
             let asking = get(&value, "switchboard").and_then(asking);
             Request::Ask(broadcast(packet, options)?, asking)
         }
@@ -154,12 +156,12 @@ pub(super) fn read_request(
 
 /// Reads a response; none where it is not an acknowledgement.
 pub(super) fn read_response(bytes: &[u8]) -> Result<Option<(String, Value)>, Malformed> {
-    let value = msgpack::read(bytes)?;
+    let mut value = msgpack::read(bytes)?;
+    let packet = take(&mut value, "packet").unwrap_or(Value::Nil);
     if get(&value, "type").and_then(Value::as_u64) != Some(number::ACK) {
         return Ok(None);
     }
     let id = text(&value, "requestId").ok_or(Malformed("requestId: expected a text"))?;
-    let packet = get(&value, "packet").cloned().unwrap_or(Value::Nil);
     Ok(Some((id.to_owned(), packet)))
 }
 

@@ -80,6 +80,17 @@ impl Link {
         Ok(Self::Single(Single::open(config).await?))
     }
 
+    /// Returns when there is a connection; a cluster's are made where they are used.
+    ///
+    /// # Errors
+    /// When none can be made now. Nothing has been sent then.
+    pub async fn ready(&self) -> RedisResult<()> {
+        match self {
+            Self::Single(connection) => connection.ready().await,
+            Self::Cluster(_) => Ok(()),
+        }
+    }
+
     /// Runs commands in one trip.
     ///
     /// # Errors

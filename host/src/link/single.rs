@@ -67,6 +67,11 @@ impl Single {
         Ok(single)
     }
 
+    /// Returns when there is a connection.
+    pub(super) async fn ready(&self) -> RedisResult<()> {
+        self.connection().await.map(|_| ())
+    }
+
     /// Runs a command.
     pub(super) async fn run(&self, command: &Cmd) -> RedisResult<Value> {
         let (number, mut connection) = self.connection().await?;

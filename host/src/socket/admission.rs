@@ -143,10 +143,7 @@ pub(super) async fn admit(
             return (StatusCode::TOO_MANY_REQUESTS, headers, text).into_response();
         }
         let stream = request.extensions().get::<Arc<Switch>>();
-        let is_websocket = request
-            .uri()
-            .query()
-            .is_some_and(|query| query.split('&').any(|part| part == "transport=websocket"));
+        let is_websocket = is_websocket(request.uri().query().unwrap_or(""));
         let backlog = Backlog::new(admission.0.outgoing_bytes, stream.filter(|_| is_websocket));
         request.extensions_mut().insert(Arc::new(backlog));
         request.extensions_mut().insert(Arc::<Transport>::default());
@@ -160,7 +157,7 @@ pub(super) async fn admit(
         let fetched = response.body().size_hint().exact().unwrap_or(0);
         admission.0.transports.polled(&session, fetched);
     }
-    // Anybody may ask; only the stream that became the session's is remembered as its.
+    // Anybody may ask, and whether it becomes the session's stream is found out later.
     if response.status() == StatusCode::SWITCHING_PROTOCOLS
         && let Some(switch) = switch
     {
@@ -173,6 +170,14 @@ pub(super) async fn admit(
 /// for a new session must not pass as a known one here.
 fn session_of(query: &str) -> Option<&str> {
     query.split('&').find_map(|part| part.strip_prefix("sid="))
+}
+
+/// Tells whether a query asks for a WebSocket, exactly as the Engine.IO server reads it: the stream of
+/// one that polls may be a proxy's, which others share.
+fn is_websocket(query: &str) -> bool {
+    let mut parts = query.split('&');
+    let asked = parts.find_map(|part| part.strip_prefix("transport="));
+    asked.and_then(|transport| transport.split('=').next()) == Some("websocket")
 }
 
 /// Returns the answer to browsers that ask from which pages the host may be used: those configured,
@@ -224,6 +229,21 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(session_of(query), session, "{query}");
+        }
+    }
+
+    #[test]
+    fn a_websocket_is_only_what_the_server_takes_for_one() {
+        for (query, expected) in [
+            ("EIO=4&transport=websocket", true),
+            ("transport=websocket&transport=polling", true),
+            ("transport=websocket=", true),
+            ("transport=polling&transport=websocket", false),
+            ("EIO=4&transport=WebSocket", false),
+            ("xtransport=websocket", false),
+            ("", false),
+        ] {
+            assert_eq!(is_websocket(query), expected, "{query}");
         }
     }
 }

@@ -68,6 +68,22 @@ impl Switch {
         }
     }
 
+    /// Ends the stream: at once where its peer does not read.
+    fn end(self: &Arc<Self>, reason: CloseReason) {
+        if reason == CloseReason::SlowConsumer {
+            self.set(CUT);
+            return;
+        }
+        self.set(ENDING);
+        let switch = Arc::downgrade(self);
+        tokio::spawn(async move {
+            tokio::time::sleep(FLUSH_TIME).await;
+            if let Some(switch) = switch.upgrade() {
+                switch.set(CUT);
+            }
+        });
+    }
+
     /// Returns how many bytes were written to the stream.
     pub(super) fn written(&self) -> u64 {
         self.written.load(Ordering::Relaxed)
@@ -97,7 +113,12 @@ impl Drop for Switch {
         if let Some((transports, session)) = self.session.get()
             && let Some(transports) = transports.upgrade()
         {
-            transports.streams.remove(session);
+            // A reference to oneself cannot be upgraded any more, but compared.
+            let is_other = |stream: &Weak<Self>| !std::ptr::eq(stream.as_ptr(), self);
+            transports.streams.remove_if_mut(session, |_, streams| {
+                streams.retain(is_other);
+                streams.is_empty()
+            });
         }
     }
 }
@@ -182,8 +203,9 @@ impl AsyncWrite for SwitchedStream {
 /// The transports of all sessions, to be ended.
 #[derive(Debug)]
 pub(super) struct Transports {
-    /// The streams that polling sessions were upgraded on, by Engine.IO session id.
-    streams: DashMap<String, Weak<Switch>>,
+    /// The streams that name a session for an upgrade, by its Engine.IO id. The server answers all
+    /// alike, and only then finds that a session has been upgraded already.
+    streams: DashMap<String, Vec<Weak<Switch>>>,
     /// Where what polls fetch is counted, by Engine.IO session id.
     polls: DashMap<String, Weak<Backlog>>,
     /// The path that Socket.IO is served under.
@@ -202,18 +224,26 @@ impl Transports {
         })
     }
 
-    /// Remembers the stream on which a session was upgraded to a WebSocket.
+    /// Remembers a stream on which a session may have been upgraded to a WebSocket.
     pub(super) fn upgraded(self: &Arc<Self>, session: &str, switch: &Arc<Switch>) {
         let owner = (Arc::downgrade(self), session.to_owned());
         if switch.session.set(owner).is_ok() {
-            self.streams
-                .insert(session.to_owned(), Arc::downgrade(switch));
+            let mut streams = self.streams.entry(session.to_owned()).or_default();
+            streams.push(Arc::downgrade(switch));
         }
     }
 
-    /// Returns the stream that a session was upgraded on.
+    /// Returns the stream that a session was upgraded on: the first of those that are there.
     pub(super) fn stream_of(&self, session: &str) -> Option<Arc<Switch>> {
-        self.streams.get(session).and_then(|entry| entry.upgrade())
+        let streams = self.streams.get(session)?;
+        streams.iter().find_map(Weak::upgrade)
+    }
+
+    /// Returns all streams that a session may have been upgraded on.
+    fn streams_of(&self, session: &str) -> Vec<Arc<Switch>> {
+        let streams = self.streams.get(session);
+        let streams = streams.iter().flat_map(|streams| streams.iter());
+        streams.filter_map(Weak::upgrade).collect()
     }
 
     /// Remembers where what the polls of a session fetch is counted.
@@ -241,28 +271,17 @@ impl Transports {
     /// Ends the transport under a socket. Must be called on a runtime.
     pub(super) fn close(self: &Arc<Self>, socket: &Socket<HostAdapter>, reason: CloseReason) {
         let session = socket.id.to_string();
+        let mut switches = self.streams_of(&session);
+        let backlog = socket.req_parts().extensions.get::<Arc<Backlog>>();
+        switches.extend(backlog.and_then(|backlog| backlog.opened_on()));
         if socket.transport_type() == TransportType::Polling {
-            return self.close_polling(session);
-        }
-        let upgraded = self.stream_of(&session);
-        let switch =
-            upgraded.or_else(|| socket.req_parts().extensions.get::<Arc<Switch>>().cloned());
-        let Some(switch) = switch else {
+            self.close_polling(session);
+        } else if switches.is_empty() {
             tracing::error!("a WebSocket without a stream of the host's");
-            return;
-        };
-        if reason == CloseReason::SlowConsumer {
-            switch.set(CUT);
-            return;
         }
-        switch.set(ENDING);
-        let switch = Arc::downgrade(&switch);
-        tokio::spawn(async move {
-            tokio::time::sleep(FLUSH_TIME).await;
-            if let Some(switch) = switch.upgrade() {
-                switch.set(CUT);
-            }
-        });
+        for switch in switches {
+            switch.end(reason);
+        }
     }
 
     /// Ends a polling session by the request with which its client would.
@@ -381,5 +400,27 @@ fn prepare(stream: &TcpStream) {
     };
     if let Err(error) = options() {
         tracing::debug!(%error, "a stream's options could not be set");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_that_names_a_session_takes_no_other_from_it() {
+        let transports = Transports::new("/socket.io");
+        let [own, other] = [(); 2].map(|()| Arc::new(Switch::default()));
+        transports.upgraded("s", &own);
+        transports.upgraded("s", &other);
+        let is_own = || Arc::ptr_eq(&transports.stream_of("s").unwrap(), &own);
+        assert!(is_own());
+        assert_eq!(transports.streams_of("s").len(), 2);
+        drop(other);
+        assert!(is_own());
+        assert_eq!(transports.streams_of("s").len(), 1);
+        drop(own);
+        assert!(transports.streams_of("s").is_empty());
+        assert!(transports.streams.is_empty(), "nothing is kept");
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     adapter::{HostAdapter, Local},
-    backlog::Backlog,
+    backlog::{Backlog, Size},
     listener::Transports,
 };
 use crate::{
@@ -35,11 +35,15 @@ impl Line {
         Value::Str(Str::copy_from_slice(text), attachments)
     }
 
-    /// Tells whether so many bytes more may wait.
-    fn has_room(&self, text: &str, attachments: &[Bytes]) -> bool {
-        let bytes = text.len() + attachments.iter().map(Bytes::len).sum::<usize>();
-        let session = self.sid.as_str();
-        self.backlog.take(bytes, &self.transports, session)
+    /// Counts what is about to be sent. Returns false, and does not, when too much waits already.
+    fn take(&self, text: &str, attachments: &[Bytes]) -> bool {
+        let (size, session) = (Size::of(text, attachments), self.sid.as_str());
+        self.backlog.take(size, &self.transports, session)
+    }
+
+    /// Tells whether more may wait.
+    fn has_room(&self) -> bool {
+        self.backlog.has_room(&self.transports, self.sid.as_str())
     }
 
     fn send(&self, packet: Packet, volatile: bool) -> Result<(), SendError> {
@@ -79,12 +83,12 @@ impl SocketOutbound {
 
 impl Outbound for SocketOutbound {
     fn emit(&self, frame: &Frame, volatile: bool) -> Result<(), SendError> {
-        if !self.line.has_room(&frame.packet, &frame.attachments) {
-            return if volatile {
-                Ok(())
-            } else {
-                Err(SendError::Full)
-            };
+        if volatile {
+            if !self.line.has_room() {
+                return Ok(());
+            }
+        } else if !self.line.take(&frame.packet, &frame.attachments) {
+            return Err(SendError::Full);
         }
         let value = Line::value(&frame.packet, &frame.attachments);
         self.line
@@ -96,7 +100,7 @@ impl Outbound for SocketOutbound {
         frame: &Frame,
         timeout: Duration,
     ) -> BoxFuture<'static, Result<(String, Vec<Bytes>), &'static str>> {
-        if !self.line.has_room(&frame.packet, &frame.attachments) {
+        if !self.line.take(&frame.packet, &frame.attachments) {
             return Box::pin(std::future::ready(Err("full")));
         }
         let value = Line::value(&frame.packet, &frame.attachments);
@@ -156,7 +160,7 @@ pub(super) struct AckLine {
 
 impl Acknowledge for AckLine {
     fn send(self: Box<Self>, args: String, attachments: Vec<Bytes>) -> Result<(), SendError> {
-        if !self.line.has_room(&args, &attachments) {
+        if !self.line.take(&args, &attachments) {
             return Err(SendError::Full);
         }
         let attachments = (!attachments.is_empty()).then(|| attachments.into());
