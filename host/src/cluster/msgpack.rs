@@ -242,7 +242,10 @@ mod tests {
         let nils = |count: u32| [array(count), vec![0xc0; count as usize]].concat();
         assert!(read(&nils(1_000_000)).is_ok());
         assert_eq!(read(&nils(1_100_000)), Err(TOO_MANY));
-        let large = Value::Array(vec![Value::Binary(vec![0; 8 << 20]), "é".repeat(4 << 20).into()]);
+        let large = Value::Array(vec![
+            Value::Binary(vec![0; 8 << 20]),
+            "é".repeat(4 << 20).into(),
+        ]);
         assert!(read(&write(&large)) == Ok(large));
         let json = |count: usize| format!(r#"{{"a":[1{}]}}"#, ",1".repeat(count));
         assert!(read(json(1_000_000).as_bytes()).is_ok());

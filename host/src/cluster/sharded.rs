@@ -14,8 +14,8 @@ use super::{
     msgpack::{self, Malformed},
     packets::{
         Answer, AnswerTo, Asked, Change, Heard, Outgoing, Request, asking, asking_of, broadcast,
-        frame, get, json, map, new_id, options, packet, room_names, rooms_of, selection, take, text,
-        texts,
+        frame, get, json, map, new_id, options, packet, room_names, rooms_of, selection, take,
+        text, texts,
     },
 };
 use crate::{
