@@ -1,6 +1,6 @@
 //! The section `[api]`.
 
-use crate::core::secret::Secret;
+use crate::core::secret::{self, Secret};
 use serde::{Deserialize, Serialize};
 
 /// Characters that a key must have: shorter ones can be guessed.
@@ -14,6 +14,7 @@ pub struct ApiConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<Secret>,
     /// More keys that are taken, so that keys can be changed one backend at a time.
+    #[serde(deserialize_with = "secret::list")]
     pub more_keys: Vec<Secret>,
 }
 

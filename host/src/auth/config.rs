@@ -1,7 +1,7 @@
 //! The section `[auth]`.
 
 use super::keys::{Keys, SECRET_BYTES};
-use crate::core::secret::Secret;
+use crate::core::secret::{self, Secret};
 use jsonwebtoken::Algorithm;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -28,6 +28,7 @@ pub struct AuthConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret: Option<Secret>,
     /// More secrets that are taken, for rotation.
+    #[serde(deserialize_with = "secret::list")]
     pub more_secrets: Vec<Secret>,
     /// Files with public keys in PEM, for RS, PS, ES and EdDSA tokens.
     pub public_keys: Vec<PathBuf>,

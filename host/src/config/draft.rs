@@ -188,7 +188,14 @@ impl Draft {
                 .map(ToString::to_string)
                 .filter(|part| part != ".")
                 .collect();
-            self.report(path, error.inner().message());
+            // What stands where a section should may be any of its values, such as a URL with a password.
+            let message = match error.inner().message() {
+                message if path.len() == 1 && message.starts_with("invalid type") => {
+                    "expected a section"
+                }
+                message => message,
+            };
+            self.report(path, message);
         }
         Err(InvalidConfig(self.problems))
     }

@@ -174,6 +174,54 @@ fn values_that_make_no_sense_are_refused() {
 }
 
 #[test]
+fn what_may_be_secret_is_not_repeated_where_it_is_wrong() {
+    for (file, key) in [
+        ("redis.password = 4711", "redis.password"),
+        ("redis.password = 4711.5", "redis.password"),
+        ("redis.password = { a = \"4711\" }", "redis.password"),
+        (
+            "redis.sentinel_password = [\"4711\"]",
+            "redis.sentinel_password",
+        ),
+        ("redis.url = 4711", "redis.url"),
+        ("redis.url = \"http://:4711@h\"", "redis.url"),
+        ("redis.host = \"redis://:4711@h\"", "redis.host"),
+        ("redis.host = \":4711@h\"", "redis.host"),
+        ("redis.nodes = [\"redis://:4711@h:1\"]", "redis.nodes"),
+        ("redis.nodes = [4711]", "redis.nodes"),
+        ("redis.nodes = \"redis://:4711@h:1\"", "redis.nodes"),
+        ("redis.sentinels = \":4711@h\"", "redis.sentinels"),
+        ("redis = \"redis://:4711@h:1\"", "redis"),
+        ("auth.secret = 4711", "auth.secret"),
+        ("auth.more_secrets = \"4711\"", "auth.more_secrets"),
+        ("auth.more_secrets = [4711]", "auth.more_secrets"),
+        ("api.key = 4711", "api.key"),
+        ("api.more_keys = 4711", "api.more_keys"),
+    ] {
+        let [problem] = &problems(file, &[])[..] else {
+            panic!("{file}: one problem");
+        };
+        assert!(
+            problem.contains(key) && problem.contains("expected"),
+            "{file}: {problem}"
+        );
+        assert!(!problem.contains("4711"), "{file}: {problem}");
+    }
+    let environment = [("SWITCHBOARD_REDIS__NODES", "a:1,redis://:4711@b:2")];
+    let shown = problems("redis.cluster = true", &environment).join(" ");
+    assert!(
+        shown.contains("SWITCHBOARD_REDIS__NODES") && !shown.contains("4711"),
+        "{shown}"
+    );
+    // In the environment a number is a text, too.
+    let config = loaded(
+        "",
+        &[("REDIS_HOST", "h"), ("SWITCHBOARD_REDIS__PASSWORD", "4711")],
+    );
+    assert_eq!(config.redis.password.unwrap().expose(), "4711");
+}
+
+#[test]
 fn what_is_shown_says_where_it_comes_from_and_hides_secrets() {
     let file =
         format!("[limits]\nburst = 7\n[auth]\nsecret = \"{SECRET}\"\n[api]\nkey = \"{SECRET}\"");

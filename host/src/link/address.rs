@@ -1,7 +1,7 @@
 //! Where servers are, as the configuration names them.
 
 use crate::core::secret::Secret;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 use std::fmt;
 use url::Url;
 
@@ -12,7 +12,7 @@ pub const SENTINEL_PORT: u16 = 26379;
 
 /// A host, and perhaps a port: `redis.example`, `redis.example:6380`, `[::1]:6379`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[serde(try_from = "Secret", into = "String")]
 pub struct Address {
     /// Its name or number; one of IPv6 without brackets.
     pub host: String,
@@ -20,28 +20,45 @@ pub struct Address {
     pub port: Option<u16>,
 }
 
-impl TryFrom<String> for Address {
-    type Error = String;
+impl TryFrom<Secret> for Address {
+    // Without the text itself: it may be a URL with a password in it.
+    type Error = &'static str;
 
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        let wrong = || format!("expected an address such as `redis.example:6379`, got `{text}`");
+    fn try_from(text: Secret) -> Result<Self, Self::Error> {
+        const EXPECTED: &str = "expected an address such as `redis.example:6379`, without `redis://`, user and password";
+        let text = text.expose();
         let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
             Some((host, "")) => (host, None),
-            Some((host, rest)) => (host, Some(rest.strip_prefix(':').ok_or_else(wrong)?)),
+            Some((host, rest)) => (host, Some(rest.strip_prefix(':').ok_or(EXPECTED)?)),
             None => match text.split_once(':') {
                 Some((host, port)) => (host, Some(port)),
-                None => (text.as_str(), None),
+                None => (text, None),
             },
         };
-        let is_host = |c: char| !c.is_whitespace() && !"/@?#[]".contains(c);
-        if host.is_empty() || !host.chars().all(is_host) {
-            return Err(wrong());
+        if !is_host(host) {
+            return Err(EXPECTED);
         }
-        let port = port.map(str::parse).transpose().map_err(|_| wrong())?;
+        let port = port.map(str::parse).transpose().map_err(|_| EXPECTED)?;
         Ok(Self {
             host: host.to_owned(),
             port,
         })
+    }
+}
+
+fn is_host(text: &str) -> bool {
+    let is_part = |c: char| !c.is_whitespace() && !"/@?#[]".contains(c);
+    !text.is_empty() && text.chars().all(is_part)
+}
+
+/// Reads the name or number of a host that has its port elsewhere.
+pub(super) fn host<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let text = Secret::deserialize(deserializer)?;
+    match is_host(text.expose()) {
+        true => Ok(Some(text.expose().to_owned())),
+        false => Err(D::Error::custom(
+            "expected the name or number of a host; a URL goes into redis.url",
+        )),
     }
 }
 
@@ -151,8 +168,8 @@ impl Serialize for RedisUrl {
 mod tests {
     use super::*;
 
-    fn address(text: &str) -> Result<Address, String> {
-        Address::try_from(text.to_owned())
+    fn address(text: &str) -> Result<Address, &'static str> {
+        Address::try_from(Secret::new(text.to_owned()))
     }
 
     fn url(text: &str) -> Result<RedisUrl, &'static str> {

@@ -1,7 +1,7 @@
 //! The section `[redis]`.
 
-use super::address::{Address, REDIS_PORT, RedisUrl, SENTINEL_PORT};
-use crate::core::secret::Secret;
+use super::address::{self, Address, REDIS_PORT, RedisUrl, SENTINEL_PORT};
+use crate::core::secret::{self, Secret};
 use serde::{Deserialize, Serialize};
 use std::{path::PathBuf, time::Duration};
 
@@ -13,7 +13,10 @@ pub struct RedisConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<RedisUrl>,
     /// Its host.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        deserialize_with = "address::host",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub host: Option<String>,
     /// Its port.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -40,10 +43,16 @@ pub struct RedisConfig {
     /// Whether it is a Redis Cluster, of which what is named is a node.
     pub cluster: bool,
     /// Nodes of the Redis Cluster; any of them that is there tells of the others.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        deserialize_with = "secret::list",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub nodes: Vec<Address>,
     /// The Sentinels, which are asked for the master.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        deserialize_with = "secret::list",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub sentinels: Vec<Address>,
     /// The name by which they know it.
     #[serde(skip_serializing_if = "Option::is_none")]
