@@ -97,7 +97,7 @@ for (const transport of TRANSPORTS) {
     again.close();
     await watcher.nextEvent("probe:notice", (notice) => notice.name === "disconnected" && notice.connection === again.id);
     // Until then the visitor might have come back.
-    await watcher.when(() => watcher.heard("probe:notice").some(({ name, data }) => name === "left" && data.last) || undefined);
+    await watcher.when(() => watcher.heard("probe:notice").some(({ name, data, connection }) => name === "left" && data.last && connection === guest.id) || undefined);
     await watcher.must("probe:leave", "probe:watchers");
 
     // The two that were waited for are out of the inbox.

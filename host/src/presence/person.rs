@@ -108,8 +108,10 @@ impl Person {
         if !is_news(device.idle_since_ms) {
             return false;
         }
+        if device.idle_since_ms.is_some() != since_ms.is_some() {
+            self.came = false;
+        }
         device.idle_since_ms = since_ms;
-        self.came = false;
         true
     }
 

@@ -278,6 +278,18 @@ fn who_has_come_long_ago_has_not_just_come() {
 }
 
 #[test]
+fn who_has_just_come_has_done_so_however_often_a_node_tells_of_it() {
+    let setting = Setting::new();
+    let (ann, id) = (user("ann"), ConnectionId::fresh());
+    for _ in 0..2 {
+        setting.presence.open(&ann, id, None, Known::default());
+        setting.presence.turn_idle(&ann, id, None);
+    }
+    let change = setting.presence.begin_telling(&ann, 0).unwrap();
+    assert!(change.has_just_come);
+}
+
+#[test]
 fn what_another_node_has_told_is_forgotten() {
     let setting = Setting::new();
     let (ann, id) = (user("ann"), ConnectionId::fresh());
