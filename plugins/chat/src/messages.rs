@@ -20,7 +20,8 @@ const CONTENT: usize = 16_000;
 const EMOJI: usize = 32;
 const TEMP: usize = 128;
 
-/// How long the same `tempId` is the same message.
+/// How long the same `tempId` is the same message. It is kept by the commit that appends the message, so
+/// that whoever sends again finds both or neither. (An idempotency key of the history would hold for ever.)
 const SAME: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A message, as it is stored and as it is heard.
