@@ -57,7 +57,7 @@ fn members_join_and_leave() {
     ] {
         let answer = host.send(&ann, event, "c1").expect_ok();
         assert_eq!(answer, json!({ "ok": true, "conversationId": "c1" }));
-        assert_eq!(host.take_args(&ann, confirmed), [room.clone()]);
+        assert_eq!(host.take(&ann, confirmed), room);
         assert_eq!(host.rooms(&ann), rooms);
     }
     host.send(&eve, "join-room", "c1")
