@@ -391,6 +391,28 @@ scenario("pages neither skip nor repeat while others write", async () => {
   assert.deepEqual(read, ids.slice(0, -1));
 });
 
+scenario("who was long away misses nothing, and each author hears once", async () => {
+  const [ann, bob, cat] = users("ann", "bob", "cat");
+  const all = await Promise.all(Array.from({ length: 160 }, () => conversation([ann, bob, cat])));
+  const [anns, cats] = await Promise.all([connect(host, ann), connect(host, cat)]);
+  const latest = new Map();
+  for (const c of all) latest.set(c, await say(anns, c));
+  const c = all[0];
+  const only = latest.get(c);
+  for (let n = 0; n < 310; n += 1) latest.set(c, await say(cats, c, `${n}`));
+  const bobs = await connect(host, bob);
+  const expected = all.map((id) => ({ conversationId: id, count: id === c ? 311 : 1, lastMessageId: latest.get(id) }));
+  await waitFor(() => bobs.heard("unread").length >= all.length, "all that is unread", 10_000);
+  const byId = (a, b) => (a.conversationId < b.conversationId ? -1 : 1);
+  assert.deepEqual(bobs.heard("unread").sort(byId), expected.sort(byId));
+  await settled(anns, cats);
+  await bobs.must("message-seen", latest.get(c));
+  assert.deepEqual(await next(cats, "receipt"), [latest.get(c), bob, "seen"]);
+  assert.deepEqual(await next(anns, "receipt"), [only, bob, "seen"]);
+  await settled(anns, cats);
+  assert.deepEqual([...receipts(anns), ...receipts(cats)], []);
+});
+
 scenario("members on two hosts are one conversation", async () => {
   const redis = await Redis.start();
   const options = { plugins: ["chat"], redisPort: redis.port, presenceGrace: "300ms" };

@@ -33,6 +33,15 @@ pub(crate) enum Kind {
     Seen,
 }
 
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Seen => "seen",
+        }
+    }
+}
+
 #[derive(Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Mark {
     pub(crate) position: u64,
@@ -184,14 +193,21 @@ fn announce(cx: &mut Cx, conversation: &Conversation, mut passed: Passed) -> Res
     if passed.to <= passed.from || passed.told.len() >= others {
         return Ok(());
     }
-    let name = format!("{RECEIPTS}:{}:{}", passed.user, passed.to);
+    let kind = passed.kind.name();
+    let name = format!("{RECEIPTS}:{kind}:{}:{}", passed.user, passed.to);
     let timers = cx.timers(conversation.room());
     Ok(timers.after(Duration::ZERO, name, &passed)?)
 }
 
 pub(crate) fn go_on(cx: &mut Cx, timer: Timer<Passed>) -> Result<()> {
-    match Conversation::find(cx, &timer.payload.conversation)? {
-        Some(conversation) => announce(cx, &conversation, timer.payload),
-        None => Ok(()),
+    let passed = timer.payload;
+    let Some(conversation) = Conversation::find(cx, &passed.conversation)? else {
+        return Ok(());
+    };
+    // Of what has been seen by now nobody is told that it has been delivered.
+    let seen = Marks::of(cx, &conversation, &passed.user)?.seen;
+    if passed.kind == Kind::Delivered && seen.position >= passed.to {
+        return Ok(());
     }
+    announce(cx, &conversation, passed)
 }

@@ -245,11 +245,18 @@ fn a_long_absence_is_announced_to_each_author_once() {
     }
     let last = say(&mut host, &cat, "last");
     host.clear();
+    host.acknowledge(&bob, &last, json!([]));
+    expect_receipt(&mut host, &cat, &last, "bob", "delivered");
     host.send(&bob, "message-seen", &last).expect_ok();
     expect_receipt(&mut host, &cat, &last, "bob", "seen");
     host.expect_silence(&ann);
     host.advance(Duration::ZERO);
+    // What has been seen by then is not said to be delivered.
     expect_receipt(&mut host, &ann, &anns, "bob", "seen");
+    let cats = host.connect("cat");
+    host.acknowledge(&cats, &last, json!([]));
+    host.advance(Duration::ZERO);
+    expect_receipt(&mut host, &ann, &anns, "cat", "delivered");
     for client in [&ann, &bob, &cat] {
         host.expect_silence(client);
     }
