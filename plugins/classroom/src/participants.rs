@@ -139,9 +139,8 @@ pub(crate) fn left(cx: &mut Cx, left: Left) -> Result<()> {
     let Some(code) = session_of(&left.room)? else {
         return Ok(());
     };
-    // Who has come back already is there, and what a session's end has put out has heard of that.
-    if !left.last || cx.rooms().has_user(&left.room, &user)? || Session::find(cx, &code)?.is_none()
-    {
+    // Whoever has come back by now is there.
+    if !left.last || cx.rooms().has_user(&left.room, &user)? {
         return Ok(());
     }
     let news = json!({ "sessionCode": code, "userId": user });

@@ -173,6 +173,9 @@ fn a_code_that_is_used_again_shows_nothing_of_before() {
     }
     host.server_event("session-end", of_s1()).expect_ok();
     assert_eq!(host.history("session:S1"), Vec::<Value>::new());
+    for key in ["session", "participants", "groups", "activity", "sequence"] {
+        assert_eq!(host.stored("session:S1", key), None, "{key}");
+    }
     let again = json!({ "sessionCode": "S1", "educators": [], "participants": ["ann"] });
     host.server_event("session-create", again).expect_ok();
     // The list is another one, too.
@@ -234,4 +237,19 @@ fn who_joins_a_group_while_groups_are_assigned_is_in_the_right_one() {
         host.send(&ann, "late", wrong).expect_ok();
         assert_eq!(host.rooms(&ann), ["session-group:S1:red", "session:S1"]);
     }
+}
+
+#[test]
+fn what_is_said_before_a_join_takes_effect_is_told() {
+    let (mut host, ann) = with_late_joins();
+    let teacher = joined(&mut host, tom());
+    in_s1(
+        &mut host,
+        &teacher,
+        "sendMessage",
+        json!({ "message": "in between" }),
+    );
+    host.send(&ann, "late", "session:S1").expect_ok();
+    let told = host.take(&ann, "sessionJoined");
+    assert_eq!(told["recentMessages"][0]["message"], "in between");
 }

@@ -3,7 +3,7 @@
 use crate::{NOON, host, in_s1, joined, scene, tom};
 use serde_json::{Value, json};
 use std::time::Duration;
-use switchboard_plugin::{TestHost, User};
+use switchboard_plugin::{Ack, Cx, TestHost, User};
 
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -277,4 +277,43 @@ fn whoever_has_no_room_left_does_not_join() {
         .expect_error("RATE_LIMITED");
     host.expect_silence(&ann);
     assert_eq!(host.stored("session:S1", "participants"), None);
+}
+
+/// Returns a host where several things can happen before the plugin is told of any of them.
+fn host_that_is_behind() -> TestHost {
+    let put_out = |cx: &mut Cx| {
+        let user = cx.user()?;
+        cx.leave_user(user, "session:S1");
+        Ok(Ack::ok())
+    };
+    let go_and_come = |cx: &mut Cx| {
+        cx.leave("session:S1");
+        cx.join("session:S1");
+        Ok(Ack::ok())
+    };
+    let plugin = classroom::plugin()
+        .on("put-out", put_out)
+        .on("go-and-come", go_and_come);
+    let mut host = TestHost::new(plugin);
+    let open = json!({ "sessionCode": "S1", "educators": ["tom"], "open": true });
+    host.server_event("session-create", open).expect_ok();
+    host
+}
+
+#[test]
+fn whoever_leaves_on_all_devices_at_once_leaves_once() {
+    let mut host = host_that_is_behind();
+    let teacher = joined(&mut host, tom());
+    let (phone, _laptop) = (joined(&mut host, "ann"), joined(&mut host, "ann"));
+    host.send(&phone, "put-out", ()).expect_ok();
+    assert_eq!(host.take(&teacher, "participantLeft")["userId"], "ann");
+}
+
+#[test]
+fn whoever_is_back_before_the_leave_is_told_of_has_not_left() {
+    let mut host = host_that_is_behind();
+    let (teacher, ann) = (joined(&mut host, tom()), joined(&mut host, "ann"));
+    host.send(&ann, "go-and-come", ()).expect_ok();
+    assert_eq!(host.take(&teacher, "participantJoined")["userId"], "ann");
+    host.expect_silence(&teacher);
 }

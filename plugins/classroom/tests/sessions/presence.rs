@@ -3,7 +3,7 @@
 use crate::{host, in_s1, joined, refused, scene, tom};
 use serde_json::{Value, json};
 use std::time::Duration;
-use switchboard_plugin::TestHost;
+use switchboard_plugin::{Ack, Cx, Status, TestHost};
 
 const IDLE: Duration = Duration::from_secs(300);
 
@@ -136,4 +136,35 @@ fn whoever_was_idle_and_goes_only_leaves() {
     host.advance(Duration::from_secs(5));
     assert_eq!(host.take(&teacher, "participantLeft")["userId"], "bea");
     host.expect_silence(&teacher);
+}
+
+#[test]
+fn what_a_user_is_seen_as_elsewhere_is_active_or_idle_here() {
+    let choose = |cx: &mut Cx, status: Status| {
+        cx.presence().choose(cx.user()?, status)?;
+        Ok(Ack::ok())
+    };
+    let mut host = TestHost::new(classroom::plugin().on("choose", choose));
+    let open = json!({ "sessionCode": "S1", "educators": ["tom"], "open": true });
+    host.server_event("session-create", open).expect_ok();
+    let (teacher, ann) = (joined(&mut host, tom()), joined(&mut host, "ann"));
+    for (chosen, told) in [
+        ("busy", None),
+        ("away", Some("idle")),
+        ("offline", None),
+        ("busy", Some("active")),
+        ("online", None),
+        ("offline", Some("idle")),
+        ("online", Some("active")),
+    ] {
+        host.send(&ann, "choose", chosen).expect_ok();
+        if let Some(told) = told {
+            assert_eq!(
+                host.take(&teacher, "presenceUpdated"),
+                news("ann", told),
+                "{chosen}"
+            );
+        }
+        host.expect_silence(&teacher);
+    }
 }
