@@ -132,6 +132,7 @@
 //! | [`Emit`] | to whom, except whom, and what |
 //! | [`Ack`], [`Error`] | the answer |
 //! | [`Id`], [`Binary`], [`Json`] | types for payloads, beside everything that serde reads |
+//! | [`rfc_3339`] | times other than the event's, as clients are told them |
 //! | [`Kv`], [`Rooms`], [`Typing`], [`Presence`], [`Channels`], [`log`] | capabilities |
 //! | [`TestHost`] | a host for tests |
 #[cfg(any(test, target_family = "wasm"))]
@@ -175,6 +176,7 @@ pub use self::{
     payload::{Binary, Id, Json},
     plugin::Plugin,
     presence::{Presence, PresenceChanged, Seen, Status},
+    time::rfc_3339,
     timers::{Scheduled, Timer, Timers},
     typing::{Typing, TypingChanged},
 };

@@ -1,7 +1,15 @@
 //! Times and ids, made of nothing but the event.
 
-/// Returns a time in milliseconds since 1970 as RFC 3339 text in UTC.
-pub(crate) fn rfc_3339(ms: u64) -> String {
+/// Returns a time in milliseconds since 1970 UTC as RFC 3339 in UTC with milliseconds, as
+/// [`Cx::timestamp`](crate::Cx::timestamp) does with the event's.
+///
+/// ```
+/// use switchboard_plugin::rfc_3339;
+///
+/// assert_eq!(rfc_3339(1_700_049_600_000 + 90_000), "2023-11-15T12:01:30.000Z");
+/// ```
+#[must_use]
+pub fn rfc_3339(ms: u64) -> String {
     let (days, of_day) = (ms / 86_400_000, ms % 86_400_000);
     let (year, month, day) = civil(days);
     let (hour, minute) = (of_day / 3_600_000, of_day / 60_000 % 60);

@@ -179,6 +179,21 @@ fn timers_fire_in_their_order_each_at_its_time() {
 }
 
 #[test]
+fn a_host_that_is_late_makes_up_for_it() {
+    let mut host = host();
+    let ann = host.connect("ann");
+    host.send_args(&ann, "start", ("bell", 10, false))
+        .expect_ok();
+    host.stall(15 * SECOND);
+    host.expect_silence(&ann);
+    assert_eq!(host.timer("r", "bell"), Some(Duration::ZERO), "it is due");
+    host.advance(Duration::ZERO);
+    let due = 1_700_049_600_000_u64 + 10_000;
+    let heard = json!({ "name": "bell", "payload": "once", "at": due });
+    assert_eq!(host.take(&ann, "fired"), heard);
+}
+
+#[test]
 fn limits_are_the_hosts() {
     fn try_all(cx: &mut Cx) -> Result<Ack> {
         let long = "x".repeat(70_000);

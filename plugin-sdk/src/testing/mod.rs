@@ -217,6 +217,14 @@ impl TestHost {
         panic!("{FIRINGS} timers have fired and there are more: they schedule each other");
     }
 
+    /// Moves the clock on while nothing happens that is due, as on a host that is late: a timer fires
+    /// no earlier than it is due, and may fire later. [`Self::advance`] makes up for it.
+    pub fn stall(&mut self, time: Duration) {
+        let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let mut world = self.world.borrow_mut();
+        world.now_ms = world.now_ms.saturating_add(millis);
+    }
+
     // ---- what happens --------------------------------------------------------------------------
 
     /// Connects a user, once more if they are connected already.
