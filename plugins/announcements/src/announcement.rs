@@ -71,10 +71,14 @@ fn key(id: &Id) -> String {
 }
 
 impl Announcement {
+    /// Returns the announcement of an id, if there is one.
+    pub(crate) fn find(cx: &Cx, id: &Id) -> Result<Option<Self>> {
+        Ok(stored(cx).get(key(id))?)
+    }
+
     /// Returns the announcement of an id.
     pub(crate) fn get(cx: &Cx, id: &Id) -> Result<Self> {
-        stored(cx)
-            .get(key(id))?
+        Self::find(cx, id)?
             .ok_or_else(|| Error::not_found(format!("there is no announcement `{id}`")))
     }
 

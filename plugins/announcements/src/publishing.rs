@@ -98,7 +98,11 @@ pub(crate) fn publish_due(cx: &mut Cx, timer: Timer<Id>) -> Result<()> {
         if schedule.free_at(rules.per_hour, 0, now) > now {
             break;
         }
-        let mut announcement = Announcement::get(cx, id)?;
+        let Some(mut announcement) = Announcement::find(cx, id)? else {
+            // An operator can delete it from the state.
+            schedule.remove(id);
+            continue;
+        };
         if let Err(refused) = rules.must_allow(&announcement) {
             reject(cx, &mut schedule, &mut announcement, &refused.message)?;
         } else if rules.approval && announcement.approved_by.is_none() {

@@ -16,7 +16,8 @@ const HOUR: u64 = Duration::from_secs(60 * 60).as_millis() as u64;
 
 #[derive(Default, Serialize, Deserialize)]
 pub(crate) struct Schedule {
-    /// When the last ones were published, in order.
+    /// When the last ones were published, in order; more than an hour of it, since the clocks of several
+    /// hosts differ by a little.
     published: Vec<u64>,
     /// What waits, and until when; none for what waits for approval.
     waiting: BTreeMap<Id, Option<u64>>,
@@ -80,9 +81,8 @@ impl Schedule {
     /// Counts an announcement that is published now.
     pub(crate) fn publish(&mut self, id: &Id, now_ms: u64) {
         self.remove(id);
-        self.published.retain(|at| at + HOUR > now_ms);
+        self.published.retain(|at| at + 2 * HOUR > now_ms);
         self.published.push(now_ms);
-        // The clocks of several hosts differ by a little.
         self.published.sort_unstable();
     }
 }

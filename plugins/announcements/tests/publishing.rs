@@ -2,10 +2,11 @@
 
 mod campus;
 
+use announcements::plugin;
 use campus::{Campus, HOUR, answer_of, educator, nights};
 use serde_json::json;
 use std::time::Duration;
-use switchboard_plugin::User;
+use switchboard_plugin::{Ack, Cx, Id, User};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const MILLI: Duration = Duration::from_millis(1);
@@ -305,4 +306,33 @@ fn what_waits_is_cancelled_by_its_author_or_an_admin() {
     assert_eq!(campus.timer("announcements", "publish:c1"), Some(HOUR));
     campus.send(&tom, "announcement-cancel", &only).expect_ok();
     assert_eq!(campus.timer("announcements", "publish:c1"), None);
+}
+
+#[test]
+fn what_an_operator_has_deleted_keeps_nothing_else_back() {
+    let delete = |cx: &mut Cx, id: Id| {
+        let key = format!("announcement:{id}");
+        cx.kv("announcements").delete(key)?;
+        Ok(Ack::ok())
+    };
+    let mut campus = Campus::of(plugin().on("delete", delete), json!({}));
+    let (tom, ann) = (campus.tom.clone(), campus.ann.clone());
+    let then = json!({ "publishAt": "2023-11-15T14:00:00Z" });
+    let deleted = campus.announced(&tom, then.clone(), "scheduled");
+    let kept = campus.announced(&tom, then, "scheduled");
+    campus.send(&tom, "delete", deleted).expect_ok();
+    campus.until("2023-11-15T14:00:00Z");
+    assert_eq!(campus.published(&ann), [kept]);
+}
+
+#[test]
+fn twenty_an_hour_is_what_a_course_has_where_nothing_is_said() {
+    let mut campus = Campus::new(json!({}));
+    let tom = campus.tom.clone();
+    for _ in 0..20 {
+        campus.announced(&tom, json!({}), "published");
+    }
+    campus
+        .announce(&tom, json!({}))
+        .expect_error("RATE_LIMITED");
 }

@@ -10,7 +10,7 @@ use std::{
     ops::{Deref, DerefMut},
     time::Duration,
 };
-use switchboard_plugin::{Client, Reply, TestHost, User};
+use switchboard_plugin::{Client, Plugin, Reply, TestHost, User};
 
 pub const HOUR: Duration = Duration::from_secs(60 * 60);
 
@@ -42,7 +42,11 @@ pub fn nights() -> Value {
 
 impl Campus {
     pub fn new(settings: Value) -> Self {
-        let mut host = TestHost::new(plugin()).with_settings(settings);
+        Self::of(plugin(), settings)
+    }
+
+    pub fn of(plugin: Plugin, settings: Value) -> Self {
+        let mut host = TestHost::new(plugin).with_settings(settings);
         Self {
             tom: host.connect(educator("tom")),
             tina: host.connect(educator("tina")),
