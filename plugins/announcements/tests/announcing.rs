@@ -45,7 +45,7 @@ fn an_audience_is_a_part_of_the_course() {
         let id = campus.announced(&tom, audience, "published");
         for (client, hears) in [(&tina, educators), (&ann, students), (&guest, students)] {
             let heard = campus.published(client);
-            assert_eq!(heard, if hears { vec![id.clone()] } else { vec![] });
+            assert_eq!(heard, if hears { vec![id.as_str()] } else { vec![] });
         }
     }
 }

@@ -122,7 +122,7 @@ fn what_was_approved_still_waits_for_quiet_hours() {
         .expect_ok();
     assert_eq!(campus.published(&ann), [urgent]);
     campus.until("2023-11-16T06:00:00Z");
-    assert_eq!(campus.published(&ann), [id.clone()]);
+    assert_eq!(campus.published(&ann), [id.as_str()]);
     let answer = campus.send(&tina, "announcement-approve", &id).expect_ok();
     assert_eq!(answer, answer_of(&id, "published"));
     campus.expect_silence(&ann);
@@ -140,7 +140,7 @@ fn what_was_approved_waits_for_place_in_the_hour() {
         assert_eq!(answer, answer_of(id, status));
     }
     for id in &ids {
-        assert_eq!(campus.published(&ann), [id.clone()]);
+        assert_eq!(campus.published(&ann), [id.as_str()]);
         campus.pass(HOUR);
     }
 }

@@ -51,7 +51,7 @@ fn an_enrolment_wins_over_the_token_now_and_at_later_connects() {
             .send(&out, "announcement-read", &id)
             .expect_error("FORBIDDEN");
     }
-    assert_eq!(campus.published(&new), [id.clone()]);
+    assert_eq!(campus.published(&new), [id.as_str()]);
     let again = campus.connect("new");
     assert_eq!(campus.rooms(&again), [EVERYONE]);
     campus.send(&again, "announcement-read", &id).expect_ok();

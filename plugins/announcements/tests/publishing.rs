@@ -293,7 +293,7 @@ fn what_waits_is_cancelled_by_its_author_or_an_admin() {
             .expect_error("NOT_FOUND");
     }
     campus.until("2023-11-15T14:00:00Z");
-    assert_eq!(campus.published(&ann), [kept.clone()]);
+    assert_eq!(campus.published(&ann), [kept.as_str()]);
     let late = campus
         .send(&tom, "announcement-cancel", &kept)
         .expect_failure("CONFLICT");

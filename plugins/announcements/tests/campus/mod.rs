@@ -1,7 +1,12 @@
 //! A course with two who teach it and two who learn, and a clock.
 
 // Each test file takes what it needs of it.
-#![allow(dead_code, unreachable_pub)]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::indexing_slicing
+)]
 
 use announcements::plugin;
 use jiff::Timestamp;
