@@ -51,6 +51,7 @@ pub(crate) fn read(cx: &mut Cx, id: Id) -> Result<Ack> {
     if readers.get::<bool>(&reader)?.is_none() {
         readers.set_for(reader, &true, KEEP)?;
         readers.add("count", 1)?;
+        // One word tells of all who read it until then.
         if timers.get::<Stats>(STATS)?.is_none() {
             let told: u64 = readers.get("told")?.unwrap_or_default();
             let stats = Stats {

@@ -179,6 +179,27 @@ fn what_timers_publish_counts_when_it_is_published_and_waits_for_place_in_its_or
 }
 
 #[test]
+fn what_is_due_first_is_published_first_whenever_it_was_announced() {
+    let mut campus = Campus::new(json!({ "perHour": 1 }));
+    let (tom, ann) = (campus.tom.clone(), campus.ann.clone());
+    let mut ids = [14, 13].map(|hour| {
+        let then = json!({ "publishAt": format!("2023-11-15T{hour}:00:00Z") });
+        campus.announced(&tom, then, "scheduled")
+    });
+    ids.reverse();
+    campus.until("2023-11-15T12:59:00Z");
+    campus.announced(&tom, json!({}), "published");
+    campus.published(&ann);
+    for (id, then) in ids
+        .iter()
+        .zip(["2023-11-15T13:59:00Z", "2023-11-15T14:59:00Z"])
+    {
+        campus.until(then);
+        assert_eq!(campus.published(&ann), [id.as_str()]);
+    }
+}
+
+#[test]
 fn what_finds_no_place_before_the_night_waits_for_the_morning() {
     let mut campus = Campus::new(json!({ "perHour": 1, "quietHours": nights() }));
     let (tom, ann) = (campus.tom.clone(), campus.ann.clone());
@@ -200,7 +221,7 @@ fn what_finds_no_place_before_the_night_waits_for_the_morning() {
 fn very_many_that_are_due_at_once_are_all_published_in_their_order() {
     let mut campus = Campus::new(json!({ "perHour": 1_000 }));
     let (tom, ann) = (campus.tom.clone(), campus.ann.clone());
-    let then = json!({ "publishAt": "2023-11-15T14:00:00Z", "content": "é".repeat(10_000) });
+    let then = json!({ "publishAt": "2023-11-15T14:00:00Z", "content": "\u{1}".repeat(10_000) });
     let ids: Vec<String> = (0..100)
         .map(|_| campus.announced(&tom, then.clone(), "scheduled"))
         .collect();
