@@ -182,8 +182,8 @@ fn what_timers_publish_counts_when_it_is_published_and_waits_for_place_in_its_or
 fn what_is_due_first_is_published_first_whenever_it_was_announced() {
     let mut campus = Campus::new(json!({ "perHour": 1 }));
     let (tom, ann) = (campus.tom.clone(), campus.ann.clone());
-    let mut ids = [14, 13].map(|hour| {
-        let then = json!({ "publishAt": format!("2023-11-15T{hour}:00:00Z") });
+    let mut ids = [20, 10].map(|minute| {
+        let then = json!({ "publishAt": format!("2023-11-15T13:{minute}:00Z") });
         campus.announced(&tom, then, "scheduled")
     });
     ids.reverse();
