@@ -36,9 +36,9 @@ async function connect(user, role) {
 
 async function main([title = "Exam", content = "on Monday"]) {
   const [tom, ann] = await Promise.all([connect("tom", "educator"), connect("ann", "student")]);
-  ann.on("announcement-published", async (news) => {
+  ann.on("announcement-published", (news) => {
     console.log(`ann hears: ${news.title}: ${news.content}`);
-    await ann.emitWithAck("announcement-read", news.announcementId);
+    ann.emit("announcement-read", news.announcementId);
   });
   const stats = once(tom, "announcement-stats");
   const answer = await tom.emitWithAck("announce", { courseId, title, content });
