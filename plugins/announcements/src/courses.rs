@@ -1,0 +1,163 @@
+//! Who belongs to a course, and as what. What the backend told (`enrollment-updated`) wins over the
+//! token, and is kept in a partition for each user, `user:{id}`, under `course:{id}`.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeSet;
+use switchboard_plugin::{Ack, Cx, Error, Id, Joined, Kv, Result, log};
+
+/// The prefix of the room of all who belong to a course.
+pub(crate) const EVERYONE: &str = "announcements";
+/// The prefix of the room of those who teach it. They are in the other one, too.
+pub(crate) const EDUCATORS: &str = "announcements-educators";
+
+/// Courses whose rooms a connection joins. Each takes an educator two of the 128 rooms that the host
+/// allows a connection, and beyond those it would refuse them all.
+const COURSES: usize = 50;
+/// Enrolments of a user that are looked at.
+const ENROLMENTS: u32 = 500;
+
+/// Returns the room of all who belong to a course.
+pub(crate) fn everyone(course: &Id) -> String {
+    format!("{EVERYONE}:{course}")
+}
+
+/// Returns the room of those who teach a course.
+pub(crate) fn educators(course: &Id) -> String {
+    format!("{EDUCATORS}:{course}")
+}
+
+/// As what somebody belongs to a course.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    Student,
+    Educator,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Enrolment {
+    Active,
+    Dropped,
+}
+
+fn enrolments(cx: &Cx, user: &Id) -> Kv {
+    cx.kv(format!("user:{user}"))
+}
+
+fn key(course: &Id) -> String {
+    format!("course:{course}")
+}
+
+/// Returns the courses that the token names in a claim.
+fn claimed(cx: &Cx, claim: &str) -> BTreeSet<Id> {
+    let courses = cx.claim(claim);
+    let courses = courses.as_ref().and_then(Value::as_array);
+    courses
+        .into_iter()
+        .flatten()
+        .filter_map(|course| Id::new(course.as_str()?).ok())
+        .collect()
+}
+
+/// Returns as what the user belongs to a course.
+pub(crate) fn part(cx: &Cx, course: &Id) -> Result<Option<Part>> {
+    let teaches = matches!(cx.role(), "educator" | "admin");
+    let told: Option<Enrolment> = enrolments(cx, &cx.user()?).get(key(course))?;
+    Ok(match told {
+        Some(Enrolment::Dropped) => None,
+        _ if teaches && claimed(cx, "taughtCourses").contains(course) => Some(Part::Educator),
+        // One who teaches elsewhere can be a student here.
+        _ if claimed(cx, "enrolledCourses").contains(course) => Some(Part::Student),
+        Some(Enrolment::Active) if teaches => Some(Part::Educator),
+        Some(Enrolment::Active) => Some(Part::Student),
+        None => None,
+    })
+}
+
+/// Refuses who may not announce in a course, whatever its rules say.
+pub(crate) fn must_belong(cx: &Cx, course: &Id) -> Result<()> {
+    match (cx.role(), part(cx, course)?) {
+        ("admin", _) | (_, Some(Part::Educator)) => Ok(()),
+        ("educator", _) => Err(Error::forbidden(format!(
+            "you do not teach the course `{course}`"
+        ))),
+        (_, Some(Part::Student)) => Ok(()),
+        (_, None) => Err(Error::forbidden(format!(
+            "you do not belong to the course `{course}`"
+        ))),
+    }
+}
+
+/// Refuses who does not decide about the announcements of others in a course.
+pub(crate) fn must_teach(cx: &Cx, course: &Id) -> Result<()> {
+    if cx.role() == "admin" || part(cx, course)? == Some(Part::Educator) {
+        return Ok(());
+    }
+    Err(Error::forbidden(format!(
+        "only those who teach the course `{course}` decide about its announcements"
+    )))
+}
+
+/// Puts a new connection into the rooms of its user's courses.
+pub(crate) fn connected(cx: &mut Cx) -> Result<()> {
+    let user = cx.user()?;
+    let mut courses = claimed(cx, "taughtCourses");
+    courses.extend(claimed(cx, "enrolledCourses"));
+    for (key, told) in enrolments(cx, &user).list::<Enrolment>("course:", None, ENROLMENTS)? {
+        if let Some(course) = key.strip_prefix("course:") {
+            let course = Id::new(course)?;
+            match told {
+                Enrolment::Active => courses.insert(course),
+                Enrolment::Dropped => courses.remove(&course),
+            };
+        }
+    }
+    if courses.len() > COURSES {
+        log::warn(format!(
+            "the user `{user}` has {} courses, and hears of the first {COURSES}",
+            courses.len()
+        ));
+    }
+    for course in courses.iter().take(COURSES) {
+        cx.join(everyone(course));
+    }
+    Ok(())
+}
+
+/// Handles a join that has taken effect: who teaches joins the room of those, too. An enrolment that
+/// ended after it was looked at, and before the user was in the room, found nobody to put out.
+pub(crate) fn joined(cx: &mut Cx, joined: Joined) -> Result<()> {
+    let Some((prefix, course)) = joined.room.split_once(':') else {
+        return Ok(());
+    };
+    let course = Id::new(course)?;
+    match part(cx, &course)? {
+        Some(Part::Educator) => cx.join(educators(&course)),
+        Some(Part::Student) if prefix == EVERYONE => {}
+        _ => cx.leave(joined.room),
+    }
+    Ok(())
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct EnrollmentUpdated {
+    user_id: Id,
+    course_id: Id,
+    status: Enrolment,
+}
+
+/// Handles `enrollment-updated`: who is dropped is out of the course's rooms at once.
+pub(crate) fn enrollment_updated(cx: &mut Cx, told: EnrollmentUpdated) -> Result<Ack> {
+    let (user, course) = (told.user_id, told.course_id);
+    enrolments(cx, &user).set(key(&course), &told.status)?;
+    match told.status {
+        Enrolment::Active => cx.join_user(&user, everyone(&course)),
+        Enrolment::Dropped => {
+            cx.leave_user(&user, everyone(&course));
+            cx.leave_user(&user, educators(&course));
+        }
+    }
+    Ok(Ack::ok())
+}

@@ -1,0 +1,308 @@
+// The plugin `announcements`: every line of its dialect, once right and once for each way to be wrong.
+
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+import { connect, settled, TRANSPORTS } from "./harness/clients.mjs";
+import { API_KEY } from "./harness/configuration.mjs";
+import { waitFor } from "./harness/deadline.mjs";
+import { Redis } from "./harness/redis.mjs";
+import { hostForFile, scenario, startHost } from "./harness/scenario.mjs";
+import { mint, SECRET } from "./harness/tokens.mjs";
+
+/** The local time in UTC, so many hours from now. */
+const clock = (hours) => new Date(Date.now() + hours * 3_600_000).toISOString().slice(11, 16);
+
+const rules = () => ({
+  courses: {
+    quiet: { quietHours: { from: clock(-2), to: clock(2), timeZone: "Etc/UTC" } },
+    wordy: { words: ["spam"] },
+    open: { roles: ["student"] },
+    approved: { approval: true },
+    limited: { perHour: 5 },
+  },
+});
+
+const host = hostForFile({ plugins: ["announcements"], plugin: { announcements: { settings: rules() } } });
+const RFC3339 = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/;
+const UUID7 = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
+
+const tell = (userId, courseId, status, at = host) =>
+  at.tell("enrollment-updated", { userId, courseId, status }, { plugin: "announcements" });
+const text = { title: "Exam", content: "on Monday" };
+const ids = (client) => client.heard("announcement-published").map(({ announcementId }) => announcementId);
+
+let courses = 0;
+const newCourse = () => `course-${(courses += 1)}`;
+
+for (const transport of TRANSPORTS) {
+  const educator = (name, course, at = host) =>
+    connect(at, name, { transport, role: "educator", claims: { taughtCourses: [course] } });
+  const student = (name, course, at = host) =>
+    connect(at, name, { transport, claims: { enrolledCourses: [course] } });
+  const people = (course) => Promise.all([
+    educator("tom", course), educator("tina", course), student("ann", course), connect(host, "stranger", { transport }),
+  ]);
+
+  scenario(`who belongs to a course hears its announcements, and the author of readers (${transport})`, async () => {
+    const courseId = newCourse();
+    const [tom, tina, ann, stranger] = await people(courseId);
+    const answer = await tom.must("announce", { courseId, ...text, priority: "high" });
+    assert.match(answer.announcementId, UUID7);
+    assert.deepEqual(answer, { ok: true, announcementId: answer.announcementId, status: "published" });
+    for (const client of [tom, tina, ann]) {
+      const { publishedAt, ...heard } = await client.next("announcement-published");
+      assert.deepEqual(heard, { announcementId: answer.announcementId, courseId, ...text, priority: "high" });
+      assert.match(publishedAt, RFC3339);
+    }
+    for (const reader of [ann, ann, tina]) {
+      assert.deepEqual(await reader.must("announcement-read", answer.announcementId), answer);
+    }
+    const stats = await tom.next("announcement-stats", ({ readers }) => readers === 2);
+    assert.deepEqual(stats, { announcementId: answer.announcementId, readers: 2 });
+    assert.equal(await stranger.code("announcement-read", answer.announcementId), "FORBIDDEN");
+    assert.equal(await ann.code("announcement-read", "unknown"), "NOT_FOUND");
+    await settled(tina, ann, stranger);
+    assert.deepEqual([stranger.inbox, tina.inbox, ann.inbox], [[], [], []]);
+  });
+
+  scenario(`an audience is a part of the course (${transport})`, async () => {
+    const courseId = newCourse();
+    const [tom, tina, ann] = await people(courseId);
+    for (const [audience, educators, students] of [["students", 0, 1], ["educators", 1, 0], ["all", 1, 1]]) {
+      await tom.must("announce", { courseId, ...text, audience });
+      await settled(tina, ann);
+      assert.deepEqual([ids(tina).length, ids(ann).length], [educators, students], audience);
+      for (const client of [tina, ann]) client.clear();
+    }
+  });
+
+  scenario(`what may not be announced is refused with its code (${transport})`, async () => {
+    const courseId = newCourse();
+    const [tom, , ann] = await people(courseId);
+    const refused = async (client, request, code) => {
+      assert.equal(await client.code("announce", request), code, JSON.stringify(request));
+    };
+    await refused(tom, { courseId: newCourse(), ...text }, "FORBIDDEN");
+    await refused(ann, { courseId, ...text }, "ROLE_NOT_ALLOWED");
+    for (const wrong of [
+      { courseId: "a:b" }, { title: "" }, { title: "x".repeat(201) }, { content: "x".repeat(10_001) }, { content: 7 },
+      { priority: "extreme" }, { audience: "nobody" }, { publishAt: "tomorrow" }, { publishAt: "2999-01-01T00:00:00Z" },
+    ]) {
+      const error = await tom.error("announce", { courseId, ...text, ...wrong });
+      assert.equal(error.code, "INVALID_PAYLOAD");
+      assert.ok(error.message.includes(`\`${Object.keys(wrong)[0]}\``), error.message);
+    }
+    const wordy = await educator("wendy", "wordy");
+    for (const said of [{ title: "SPAM!" }, { content: "no ｓｐａｍ here" }]) {
+      const error = await wordy.error("announce", { courseId: "wordy", ...text, ...said });
+      assert.deepEqual([error.code, error.details], ["WORD_NOT_ALLOWED", { word: "spam" }]);
+    }
+    await wordy.must("announce", { courseId: "wordy", title: "Spammers", content: "antispam" });
+    const open = await student("olga", "open");
+    await open.must("announce", { courseId: "open", ...text });
+    await refused(await educator("tom", "open"), { courseId: "open", ...text }, "ROLE_NOT_ALLOWED");
+    tom.emit("announce", { courseId: newCourse(), ...text });
+    const error = await tom.next("error");
+    assert.deepEqual([error.code, error.event], ["FORBIDDEN", "announce"]);
+  });
+
+  scenario(`quiet hours are waited for, but not by what is urgent (${transport})`, async () => {
+    const [tom, , ann] = await people("quiet");
+    const announce = (more) => tom.must("announce", { courseId: "quiet", ...text, ...more });
+    assert.equal((await announce({})).status, "scheduled");
+    const urgent = await announce({ priority: "urgent" });
+    assert.equal(urgent.status, "published");
+    await settled(ann);
+    assert.deepEqual(ids(ann), [urgent.announcementId]);
+  });
+
+  scenario(`a time to come is waited for, and what waits can be cancelled (${transport})`, async () => {
+    const courseId = newCourse();
+    const [tom, tina, ann] = await people(courseId);
+    const admin = await connect(host, "root", { transport, role: "admin" });
+    const at = Date.now() + 1_500;
+    const [kept, mine, theirs] = await Promise.all([0, 0, 0].map(async () => {
+      const answer = await tom.must("announce", { courseId, ...text, publishAt: new Date(at).toISOString() });
+      assert.equal(answer.status, "scheduled");
+      return answer.announcementId;
+    }));
+    for (const [by, id] of [[tom, mine], [admin, theirs]]) {
+      for (const other of [tina, ann]) assert.equal(await other.code("announcement-cancel", id), "FORBIDDEN");
+      assert.deepEqual(await by.must("announcement-cancel", id), { ok: true, announcementId: id, status: "cancelled" });
+    }
+    const heard = await ann.next("announcement-published");
+    assert.equal(heard.announcementId, kept);
+    assert.ok(Date.parse(heard.publishedAt) >= at, `${heard.publishedAt} is early`);
+    const late = await tom.error("announcement-cancel", kept);
+    assert.deepEqual([late.code, late.details], ["CONFLICT", { status: "published" }]);
+    assert.equal(await tom.code("announcement-cancel", "unknown"), "NOT_FOUND");
+    await settled(ann);
+    assert.deepEqual(ids(ann), []);
+  });
+
+  scenario(`another educator approves or rejects (${transport})`, async () => {
+    const courseId = "approved";
+    const [tom, tina, ann, stranger] = await people(courseId);
+    const announce = async () => {
+      const { announcementId, status } = await tom.must("announce", { courseId, ...text });
+      assert.equal(status, "pending-approval");
+      assert.deepEqual(await tina.next("announcement-pending"), {
+        announcementId, courseId, authorId: "tom", ...text, priority: "medium", audience: "all", publishAt: null,
+      });
+      return announcementId;
+    };
+    const id = await announce();
+    const rejection = { announcementId: id, reason: "which Monday?" };
+    for (const not of [tom, ann, stranger]) {
+      assert.equal(await not.code("announcement-approve", id), "FORBIDDEN");
+      assert.equal(await not.code("announcement-reject", rejection), "FORBIDDEN");
+    }
+    const approvals = await Promise.all([tina.ask("announcement-approve", id), tina.ask("announcement-approve", id)]);
+    for (const approval of approvals) assert.deepEqual(approval, { ok: true, announcementId: id, status: "published" });
+    assert.equal(await tina.code("announcement-reject", rejection), "CONFLICT");
+    const other = await announce();
+    assert.equal(await tina.code("announcement-reject", { announcementId: other, reason: "" }), "INVALID_PAYLOAD");
+    assert.equal((await tina.must("announcement-reject", { ...rejection, announcementId: other })).status, "rejected");
+    const rejected = await tom.next("announcement-rejected");
+    assert.deepEqual(rejected, { announcementId: other, courseId, reason: "which Monday?" });
+    assert.equal(await tina.code("announcement-approve", other), "CONFLICT");
+    await settled(ann);
+    assert.deepEqual(ids(ann), [id], "once");
+    assert.deepEqual(ann.heard("announcement-pending"), []);
+  });
+
+  scenario(`an enrolment that the backend tells of wins over the token (${transport})`, async () => {
+    const courseId = newCourse();
+    const [tom, , ann] = await people(courseId);
+    const newcomer = await connect(host, `new-${courseId}`, { transport });
+    await tell("ann", courseId, "dropped");
+    await tell(`new-${courseId}`, courseId, "active");
+    const { announcementId } = await tom.must("announce", { courseId, ...text });
+    assert.equal((await newcomer.next("announcement-published")).announcementId, announcementId);
+    const again = await student("ann", courseId);
+    await tom.must("announce", { courseId, ...text });
+    await settled(ann, again);
+    assert.deepEqual([ids(ann), ids(again)], [[], []]);
+    const named = await connect(host, `named-${courseId}`, { transport, role: "educator" });
+    assert.equal(await named.code("announce", { courseId, ...text }), "FORBIDDEN");
+    await tell(`named-${courseId}`, courseId, "active");
+    await named.must("announce", { courseId, ...text, audience: "educators" });
+    await named.next("announcement-published");
+    const { json } = await host.post("enrollment-updated", { userId: "a", courseId, status: "perhaps" });
+    assert.equal(json.error.code, "INVALID_PAYLOAD");
+  });
+}
+
+const announceAtOnce = async (authors, courseId, more = {}) => {
+  const asked = authors.flatMap((author) => [0, 1, 2].map(() => author.ask("announce", { courseId, ...text, ...more })));
+  return Promise.all(asked);
+};
+
+for (const [where, redis] of [["one host", false], ["two hosts", true]]) {
+  scenario(`never more than so many an hour, whoever announces at the same time, on ${where}`, async () => {
+    let hosts = [host];
+    if (redis) {
+      const { port } = await Redis.start();
+      const options = { plugins: ["announcements"], plugin: { announcements: { settings: rules() } }, redisPort: port };
+      hosts = await Promise.all([startHost(options), startHost(options)]);
+    }
+    const courseId = "limited";
+    const authors = await Promise.all(Array.from({ length: 8 }, (_, n) =>
+      connect(hosts[n % hosts.length], `author-${n}`, { role: "educator", claims: { taughtCourses: [courseId] } })));
+    const listener = await connect(hosts[0], "listener", { claims: { enrolledCourses: [courseId] } });
+    const soon = new Date(Date.now() + 1_000).toISOString();
+    // Those that a timer publishes are counted, too.
+    const { announcementId } = await authors[0].must("announce", { courseId, ...text, publishAt: soon });
+    await listener.next("announcement-published", (heard) => heard.announcementId === announcementId);
+    const answers = await announceAtOnce(authors, courseId);
+    const published = answers.filter(({ status }) => status === "published");
+    const refused = answers.filter(({ ok }) => !ok).map(({ error }) => error);
+    assert.deepEqual([published.length, refused.length], [4, 20]);
+    for (const { code, details } of refused) {
+      assert.equal(code, "RATE_LIMITED");
+      assert.ok(details.retryAfterMs > 3_500_000 && details.retryAfterMs <= 3_600_000, String(details.retryAfterMs));
+    }
+    await waitFor(() => ids(listener).length === 4, "what was published");
+    await settled(listener);
+    assert.deepEqual(ids(listener).sort(), published.map((answer) => answer.announcementId).sort());
+  });
+}
+
+scenario("many read at the same time: each counts once, and the author hears of it once a second", async () => {
+  const courseId = newCourse();
+  const tom = await connect(host, "tom", { role: "educator", claims: { taughtCourses: [courseId] } });
+  const readers = await Promise.all(Array.from({ length: 40 }, (_, n) =>
+    connect(host, `reader-${n % 30}`, { claims: { enrolledCourses: [courseId] } })));
+  const { announcementId } = await tom.must("announce", { courseId, ...text });
+  const times = [];
+  tom.socket.on("announcement-stats", () => times.push(performance.now()));
+  const some = readers.slice(0, 5);
+  await Promise.all(some.map((reader) => reader.must("announcement-read", announcementId)));
+  await tom.next("announcement-stats");
+  await Promise.all(readers.map((reader) => reader.must("announcement-read", announcementId)));
+  await tom.next("announcement-stats", (stats) => stats.readers === 30);
+  assert.deepEqual(tom.heard("announcement-stats").filter((stats) => stats.readers > 30), []);
+  // The clock that decides is the host's; what is on its way takes a few milliseconds.
+  const gaps = times.slice(1).map((time, index) => time - times[index]);
+  assert.ok(gaps.length >= 1 && gaps.every((gap) => gap > 900), `${gaps}`);
+});
+
+scenario("rules hold from the next event after they change, without a restart or a reconnect", async () => {
+  // Asking again and again takes place in the hour.
+  const plugin = (settings) => ({ announcements: { settings: { perHour: 1_000, ...settings } } });
+  const own = await startHost({ plugins: ["announcements"], plugin: plugin({}) });
+  const rule = (settings) => own.configure({ secret: SECRET, plugin: plugin(settings) });
+  const tom = await connect(own, "tom", { role: "educator", claims: { taughtCourses: ["c1"] } });
+  const announce = (more = {}) => tom.ask("announce", { courseId: "c1", ...text, ...more });
+  const at = new Date(Date.now() + 4_000).toISOString();
+  const planned = await announce({ publishAt: at });
+  assert.equal(planned.status, "scheduled");
+  assert.equal((await announce()).status, "published");
+  rule({ words: ["exam"] });
+  await waitFor(async () => (await announce()).error?.code === "WORD_NOT_ALLOWED", "the word to be refused", 10_000);
+  // What waits is looked at again when its time has come.
+  const rejected = await tom.next("announcement-rejected");
+  assert.deepEqual(rejected, {
+    announcementId: planned.announcementId, courseId: "c1", reason: "`title`: the word `exam` is not allowed",
+  });
+  rule({ words: ["exam"], courses: { c1: { words: [] } } });
+  await waitFor(async () => (await announce()).status === "published", "the word to be allowed", 10_000);
+  assert.deepEqual(tom.disconnections, []);
+
+  for (const [settings, names] of [
+    [{ quietHours: { from: "22:00", to: "07:00", timeZone: "Europe/Berln" } }, /settings\.quietHours\.timeZone.*Europe\/Berln/],
+    [{ quietHours: { from: "24:00", to: "07:00", timeZone: "Europe/Berlin" } }, /settings\.quietHours\.from.*24:00/],
+    [{ quietHours: true }, /settings\.quietHours/],
+    [{ perHour: 0 }, /settings\.perHour/],
+    [{ perhour: 3 }, /perhour/],
+    [{ words: ["!"] }, /settings\.words\.0/],
+    [{ courses: { c1: { roles: "educator" } } }, /settings\.courses\.c1\.roles/],
+    [{ courses: { "c:1": {} } }, /c:1/],
+    [{ courses: { c1: { courses: {} } } }, /settings\.courses\.c1.*courses/],
+  ]) {
+    const before = own.log().length;
+    rule(settings);
+    await waitFor(() => names.test(own.log().slice(before)), `${names} in the log`, 10_000);
+    assert.equal((await announce()).status, "published", "the rules before go on");
+  }
+});
+
+scenario("the example announces", async () => {
+  const script = fileURLToPath(new URL("../examples/announcements/announce.cjs", import.meta.url));
+  const modules = fileURLToPath(new URL("./node_modules", import.meta.url));
+  const run = (words, environment) => promisify(execFile)(process.execPath, [script, ...words], {
+    env: {
+      PATH: process.env.PATH, NODE_PATH: modules, SWITCHBOARD_URL: host.url, SWITCHBOARD_API_KEY: API_KEY,
+      TOM_TOKEN: mint({ userId: "tom", role: "educator" }), ANN_TOKEN: mint({ userId: "ann" }), ...environment,
+    },
+    timeout: 20_000,
+  });
+  const { stdout, stderr } = await run(["Trip", "on Friday"], {});
+  assert.deepEqual([...stdout.trim().split("\n").sort(), stderr], [
+    "ann hears: Trip: on Friday", "tom hears: 1 has read it", "tom is answered: published", "",
+  ]);
+  await assert.rejects(run([], { TOM_TOKEN: mint({ userId: "tom" }) }), /ROLE_NOT_ALLOWED/);
+  await assert.rejects(run([], { ANN_TOKEN: "garbage" }), /AUTH_FAILED/);
+});
