@@ -8,6 +8,7 @@
 //! | [`call`] | 3 and 4: call each in a transaction of its own, and commit |
 //! | [`check`] | may it want that? |
 //! | [`execute`] | 5: what it wants done |
+//! | [`ending`] | what follows from a connection's end |
 //! | [`outgoing`] | what was committed is sent although its host has ended |
 //! | [`relayed`] | what other nodes want done on this one |
 //! | [`answer`] | the sender hears of it, exactly once |
@@ -20,6 +21,7 @@ pub mod authorise;
 pub mod call;
 pub mod check;
 pub mod config;
+mod ending;
 pub mod execute;
 pub mod outgoing;
 pub mod presence;
@@ -44,8 +46,6 @@ use crate::{
         names::{EventName, Namespace, PluginName},
     },
     ports::{Acknowledge, Authenticator, CloseReason},
-    presence::Lingering,
-    rooms::Exit,
     transactions::Transactions,
     turns::Turns,
 };
@@ -441,35 +441,6 @@ impl Pipeline {
         }
     }
 
-    async fn handle_end(self: &Arc<Self>, connection: &Arc<Connection>, reason: Arc<str>) {
-        let (id, namespace) = (connection.id, &connection.namespace);
-        let Executor {
-            rooms, presence, ..
-        } = &self.executor;
-        let exits = rooms.end(namespace, id);
-        self.connections.remove(connection, Instant::now());
-        self.executor.metrics.connections.dec();
-        let Some(identity) = connection.identity() else {
-            return;
-        };
-        if connection.is_swept() {
-            // Another host has taken this one for dead, and told plugins already.
-            self.drop_lingering(&Lingering {
-                connection: id,
-                namespace: namespace.clone(),
-            });
-            return;
-        }
-        let left = exits.iter().filter(|exit| !exit.lingers);
-        let left: Vec<_> = left.map(|exit| exit.room.clone()).collect();
-        let places = left.iter().map(|room| (namespace.clone(), room.clone()));
-        presence.end(&identity.user, id, places.collect());
-        self.handle_notices(connection, end_notices(exits, Some(reason)), 0)
-            .await;
-        rooms.tell_end(id, left);
-        presence.end_here(namespace, id, Instant::now());
-    }
-
     /// Puts what was caused into the mailboxes of its connections; returns what concerns `own`.
     fn deliver(
         self: &Arc<Self>,
@@ -544,33 +515,6 @@ fn is_stopping() -> Failure {
 
 fn too_many(why: &str, retry_after_ms: u64) -> Failure {
     Failure::new(Code::RateLimited, why).with_details(json!({ "retryAfterMs": retry_after_ms }))
-}
-
-/// Returns what plugins are told of a connection that has ended, for a reason; with none, of what it
-/// has left since.
-fn end_notices(
-    exits: Vec<Exit>,
-    reason: Option<Arc<str>>,
-) -> impl Iterator<Item = (Notice, Vec<bytes::Bytes>)> {
-    let ended = reason.map(|reason| Notice::Disconnected {
-        reason,
-        rooms: exits.iter().map(|exit| exit.room.clone()).collect(),
-    });
-    let leaving = exits.into_iter().flat_map(|exit| {
-        let Exit { room, last, .. } = exit;
-        let stops = exit.stopped.then(|| Notice::Typing {
-            room: room.clone(),
-            typing: false,
-        });
-        let left = (!exit.lingers).then_some(Notice::Left {
-            room,
-            last,
-            disconnected: true,
-        });
-        stops.into_iter().chain(left)
-    });
-    let all = leaving.chain(ended);
-    all.map(|notice| (notice, Vec::new()))
 }
 
 fn in_namespace(event: &Arc<Event>, namespace: &Namespace) -> Arc<Event> {

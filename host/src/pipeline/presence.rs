@@ -1,6 +1,6 @@
 //! What users are seen as: who has gone for good, who is idle, and telling plugins of what has changed.
 
-use super::{Pipeline, end_notices, now_ms};
+use super::{Pipeline, ending::end_notices, now_ms};
 use crate::{
     core::{
         event::{Event, Notice, Peer, Trigger, fresh_id},

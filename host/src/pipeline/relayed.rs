@@ -1,7 +1,7 @@
 //! What other nodes of the cluster want done on this one. They have checked and committed it; here it
 //! is only carried out, and goes no further.
 
-use super::{Pipeline, end_notices, execute::Effects, now_ms};
+use super::{Pipeline, ending::end_notices, execute::Effects, now_ms};
 use crate::{
     connections::Connection,
     core::{
