@@ -123,6 +123,8 @@
 //! - An error reaches the sender as it is: `{ ok: false, error: { code, message, details? } }`, or
 //!   the event `error` where nobody waits for an acknowledgement.
 //!
+//! How such a plugin comes about, from what somebody wants to its tests: the [`guide`].
+//!
 //! # Where things are
 //!
 //! | | |
@@ -148,6 +150,9 @@ mod emit;
 mod error;
 #[doc(hidden)]
 pub mod export;
+#[cfg(doc)]
+#[doc = include_str!("guide.md")]
+pub mod guide {}
 mod handler;
 mod history;
 mod imports;
