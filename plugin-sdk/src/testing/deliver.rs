@@ -160,15 +160,20 @@ impl TestHost {
         };
         let what = format!("{:?}", event.trigger);
         let logged = self.world.borrow().log.len();
-        let first = (run(event.clone()), self.world.borrow().staged.clone());
+        let first = run(event.clone());
+        let staged = std::mem::take(&mut self.world.borrow_mut().staged);
         self.world.borrow_mut().log.truncate(logged);
-        let again = (run(event), self.world.borrow().staged.clone());
+        let again = run(event);
+        let is_same = format!("{first:?}") == format!("{again:?}");
+        let world = self.world.borrow();
         assert!(
-            format!("{first:?}") == format!("{again:?}"),
+            is_same && staged == world.staged,
             "the handler does something else when the host runs it again for the same event; it must \
-             keep nothing outside of kv, and draw no lots\nevent: {what}\nfirst: {first:#?}\nthen: {again:#?}"
+             keep nothing outside of kv, and draw no lots\nevent: {what}\nfirst: {first:#?}\n{staged:#?}\nthen: \
+             {again:#?}\n{:#?}",
+            world.staged
         );
-        again.0
+        again
     }
 
     /// Tells whether the event's own connection would be in more rooms than it may be.

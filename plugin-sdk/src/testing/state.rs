@@ -21,7 +21,7 @@ pub(super) struct Record {
 }
 
 /// The history of one partition.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct History {
     /// The position of the first record.
     first: u64,

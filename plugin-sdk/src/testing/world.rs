@@ -22,13 +22,13 @@ const WRITES: usize = 1_000;
 pub(super) const SOFT: usize = 100;
 const WRITTEN_BYTES: usize = 4 << 20;
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Stored {
     value: String,
     expires_at: Option<u64>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 enum Write {
     Set(Stored),
     Delete,
@@ -48,7 +48,7 @@ pub(super) struct Connected {
 }
 
 /// What one event has read and staged.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Staged {
     partition: Option<String>,
     writes: BTreeMap<String, Write>,
