@@ -396,14 +396,14 @@ impl Pipeline {
             identity,
         };
         let namespace = &connection.namespace;
-        self.handle_notices_of(peer, namespace, Some(connection), notices, depth)
+        self.handle_notices_of(Some(peer), namespace, Some(connection), notices, depth)
             .await;
     }
 
-    /// The same for a connection that need not be there any more.
+    /// The same for a connection that need not be there any more, or for what is no connection's.
     async fn handle_notices_of(
         self: &Arc<Self>,
-        peer: Peer,
+        peer: Option<Peer>,
         namespace: &Namespace,
         own: Option<&Arc<Connection>>,
         notices: impl IntoIterator<Item = (Notice, Vec<bytes::Bytes>)>,
@@ -416,7 +416,9 @@ impl Pipeline {
         while let Some((notice, attachments, depth)) = queue.pop_front() {
             if depth > self.depth {
                 tracing::error!(
-                    connection = %peer.connection, notice = notice.name(), depth,
+                    connection = peer.as_ref().map(|peer| display(peer.connection)),
+                    notice = notice.name(),
+                    depth,
                     "plugins cause events of each other without end; this one is dropped"
                 );
                 continue;
@@ -425,7 +427,7 @@ impl Pipeline {
                 id: fresh_id(),
                 at_ms: now_ms(),
                 namespace: namespace.clone(),
-                peer: Some(peer.clone()),
+                peer: peer.clone(),
                 trigger: Trigger::Notice(notice),
                 attachments,
                 wants_ack: false,

@@ -3,7 +3,7 @@
 use super::{Pipeline, ending::end_notices, now_ms};
 use crate::{
     core::{
-        event::{Event, Notice, Peer, Trigger, fresh_id},
+        event::{Notice, Peer},
         names::{Namespace, UserId},
     },
     presence::{Lingering, Places},
@@ -131,7 +131,7 @@ impl Pipeline {
             identity,
         };
         let notices = end_notices(exits, None);
-        self.handle_notices_of(peer, &namespace, None, notices, 0)
+        self.handle_notices_of(Some(peer), &namespace, None, notices, 0)
             .await;
         rooms.close(connection, last);
         let presence = &self.executor.presence;
@@ -149,26 +149,17 @@ impl Pipeline {
                     places.extend(self.executor.rooms.places(connection));
                 }
             }
-            let event = Arc::new(Event {
-                id: fresh_id(),
-                at_ms: now_ms(),
-                namespace: Namespace::root(),
-                peer: None,
-                trigger: Trigger::Notice(Notice::Presence {
-                    user: user.clone(),
-                    seen: change.seen,
-                    before: change.before,
-                    rooms: places.into_iter().collect(),
-                }),
-                attachments: Vec::new(),
-                wants_ack: false,
-                depth: 0,
-            });
+            let notice = Notice::Presence {
+                user: user.clone(),
+                seen: change.seen,
+                before: change.before,
+                rooms: places.into_iter().collect(),
+            };
+            let (root, notices) = (Namespace::root(), [(notice, Vec::new())]);
+            let telling = self.handle_notices_of(None, &root, None, notices, 0);
             // A defect of the host's own must not keep the user from being told of again.
-            let handling = AssertUnwindSafe(self.handle(&event, None)).catch_unwind();
-            match handling.await {
-                Ok((_, caused)) => drop(self.deliver(caused, None, 1)),
-                Err(_) => tracing::error!(%user, "telling of a user's presence panicked"),
+            if AssertUnwindSafe(telling).catch_unwind().await.is_err() {
+                tracing::error!(%user, "telling of a user's presence panicked");
             }
             presence.told(user, status, now_ms());
         }

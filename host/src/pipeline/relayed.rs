@@ -1,11 +1,11 @@
 //! What other nodes of the cluster want done on this one. They have checked and committed it; here it
 //! is only carried out, and goes no further.
 
-use super::{Pipeline, ending::end_notices, execute::Effects, now_ms};
+use super::{Pipeline, ending::end_notices, execute::Effects};
 use crate::{
     connections::Connection,
     core::{
-        event::{Event, Identity, Notice, Peer, Trigger, fresh_id},
+        event::{Identity, Notice, Peer},
         names::{ConnectionId, Namespace, RoomName, USER_PREFIX},
         recipient::Who,
     },
@@ -80,33 +80,18 @@ impl Pipeline {
         outcome: Result<String, &'static str>,
         attachments: Vec<Bytes>,
     ) {
-        let depth = asking.depth.saturating_add(1);
-        if depth > self.depth {
-            tracing::error!(
-                plugin = %asking.plugin, depth,
-                "plugins cause events of each other without end; an acknowledgement is dropped"
-            );
-            return;
-        }
         let notice = Notice::Acknowledged {
             token: asking.token.clone(),
             plugin: asking.plugin.as_str().into(),
             outcome,
         };
-        let event = Arc::new(Event {
-            id: fresh_id(),
-            at_ms: now_ms(),
-            namespace: namespace.clone(),
-            peer: None,
-            trigger: Trigger::Notice(notice),
-            attachments,
-            wants_ack: false,
-            depth,
-        });
-        let pipeline = self.clone();
+        let notices = [(notice, attachments)];
+        let depth = asking.depth.saturating_add(1);
+        let (pipeline, namespace) = (self.clone(), namespace.clone());
         let told = async move {
-            let (_, effects) = pipeline.handle(&event, None).await;
-            pipeline.deliver(effects, None, depth.saturating_add(1));
+            pipeline
+                .handle_notices_of(None, &namespace, None, notices, depth)
+                .await;
         };
         self.tasks.spawn_on(told, &self.runtime);
     }
@@ -173,7 +158,7 @@ impl Pipeline {
         };
         let reason = (!gone.ended).then(|| NODE_LOST.into());
         let notices = end_notices(gone.exits, reason);
-        self.handle_notices_of(peer, &gone.namespace, None, notices, 0)
+        self.handle_notices_of(Some(peer), &gone.namespace, None, notices, 0)
             .await;
     }
 
