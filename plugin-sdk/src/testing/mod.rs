@@ -442,6 +442,17 @@ impl TestHost {
         assert!(heard.is_empty(), "{} heard {heard:?}", client.id);
     }
 
+    /// Asserts that nobody heard anything that the test has not taken.
+    ///
+    /// # Panics
+    /// When somebody did.
+    #[track_caller]
+    pub fn expect_silence_everywhere(&self) {
+        for id in self.inboxes.keys() {
+            self.expect_silence(&Client { id: id.clone() });
+        }
+    }
+
     /// Forgets what everybody heard.
     pub fn clear(&mut self) {
         for inbox in self.inboxes.values_mut() {

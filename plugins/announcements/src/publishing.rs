@@ -6,9 +6,8 @@ use crate::{
     rules::Rules,
     schedule::Schedule,
 };
-use jiff::Timestamp;
 use serde_json::json;
-use switchboard_plugin::{Cx, Id, Result, Timer};
+use switchboard_plugin::{Cx, Id, Result, Timer, rfc_3339};
 
 /// Announcements that a timer publishes in one go. Its writes are bounded; the rest follow at once.
 const AT_ONCE: usize = 20;
@@ -61,7 +60,7 @@ pub(crate) fn ask_approval(
         "content": announcement.content,
         "priority": announcement.priority,
         "audience": announcement.audience,
-        "publishAt": announcement.publish_at.map(timestamp),
+        "publishAt": announcement.publish_at.map(rfc_3339),
     });
     cx.emit("announcement-pending")
         .to_room(educators(&announcement.course_id))
@@ -112,9 +111,4 @@ pub(crate) fn publish_due(cx: &mut Cx, timer: Timer<Id>) -> Result<()> {
         }
     }
     schedule.save(cx, &course, rules.per_hour)
-}
-
-fn timestamp(ms: u64) -> Option<String> {
-    let at = Timestamp::from_millisecond(i64::try_from(ms).ok()?).ok()?;
-    Some(format!("{at:.3}"))
 }

@@ -56,7 +56,7 @@ fn refused(
     }
     host.clear();
     let message = host.send(client, event, argument).expect_error(code);
-    host.expect_silence(client);
+    host.expect_silence_everywhere();
     message
 }
 
