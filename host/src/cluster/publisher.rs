@@ -127,9 +127,7 @@ impl Publisher {
         // Only when the runtime ends is nobody there.
         self.messages.send(Given::Message(message)).ok();
     }
-}
 
-impl Publisher {
     /// Tells whether there is room for what can wait.
     pub(super) fn has_room(&self) -> bool {
         self.waiting.load(Ordering::Acquire) < self.most / 2

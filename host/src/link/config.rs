@@ -101,7 +101,8 @@ impl RedisConfig {
     pub fn is_set(&self) -> bool {
         let place = self.url.is_some() || self.host.is_some() || self.port.is_some();
         let places = !self.nodes.is_empty() || !self.sentinels.is_empty();
-        place || places || self.password.is_some()
+        let how = self.cluster || self.is_encrypted() || self.database != 0;
+        place || places || how || self.password.is_some()
     }
 
     /// Returns the addresses of Redis, or of nodes of the cluster. None where Sentinels know it.
@@ -308,6 +309,13 @@ mod tests {
     fn all_ways_to_say_where_it_is() {
         for (toml, addresses, place) in [
             ("", vec![("127.0.0.1", 6379)], "127.0.0.1:6379"),
+            ("tls = true", vec![("127.0.0.1", 6379)], "127.0.0.1:6379"),
+            (
+                "cluster = true",
+                vec![("127.0.0.1", 6379)],
+                "127.0.0.1:6379",
+            ),
+            ("database = 3", vec![("127.0.0.1", 6379)], "127.0.0.1:6379"),
             ("host = 'h'\nport = 1", vec![("h", 1)], "h:1"),
             (
                 "url = 'redis://:p@[::1]/2'",

@@ -64,9 +64,7 @@ pub async fn listen<H: FnMut(&str, &[u8]) + Send + 'static>(
         };
         // What is still read from the connection that is lost is not heard.
         ear.lock().session += 1;
-        let was_there = *health.borrow() == Health::Listening;
-        health.send_replace(Health::Lost(ended.to_string()));
-        tokio::time::sleep(pauses.next(was_there)).await;
+        pauses.after(&health, &ended).await;
     }
 }
 
@@ -97,6 +95,13 @@ impl Pauses {
         let pause = self.0.take().filter(|_| !succeeded).unwrap_or(PAUSE);
         self.0 = Some((pause * 2).min(LONGEST_PAUSE));
         rand::rng().random_range(pause / 2..pause)
+    }
+
+    /// Tells why it is not listened any more, and waits for the next attempt.
+    pub(super) async fn after(&mut self, health: &watch::Sender<Health>, why: &RedisError) {
+        let was_there = *health.borrow() == Health::Listening;
+        health.send_replace(Health::Lost(why.to_string()));
+        tokio::time::sleep(self.next(was_there)).await;
     }
 }
 

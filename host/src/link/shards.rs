@@ -9,12 +9,13 @@ use super::{
 use futures_util::future::try_join_all;
 use parking_lot::Mutex;
 use redis::{
-    Cmd, Pipeline, PushInfo, PushKind, RedisResult, Value,
+    Cmd, Pipeline, PushInfo, PushKind, RedisError, RedisResult, Value,
     aio::{ConnectionLike, MultiplexedConnection, SendError},
     cluster_routing::Slot,
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    convert::Infallible,
     sync::Arc,
 };
 use tokio::sync::{Notify, mpsc, watch};
@@ -157,23 +158,18 @@ pub async fn listen(
             ended = session(&config, &mut orders, &health, &heard) => ended,
             () = health.closed() => return,
         };
-        let was_there = *health.borrow() == Health::Listening;
-        let why = ended
-            .err()
-            .map_or_else(String::new, |error| error.to_string());
-        health.send_replace(Health::Lost(why));
-        tokio::time::sleep(pauses.next(was_there)).await;
+        pauses.after(&health, &ended).await;
     }
 }
 
-/// Connects, and listens until a connection is lost; fails with why.
+/// Connects, and listens until a connection is lost; returns why.
 async fn session(
     config: &RedisConfig,
     orders: &mut Orders,
     health: &watch::Sender<Health>,
     heard: &Heard,
-) -> RedisResult<()> {
-    let ended = follow(config, orders, health, heard).await;
+) -> RedisError {
+    let Err(ended) = follow(config, orders, health, heard).await;
     orders.lose();
     ended
 }
@@ -183,7 +179,7 @@ async fn follow(
     orders: &mut Orders,
     health: &watch::Sender<Health>,
     heard: &Heard,
-) -> RedisResult<()> {
+) -> RedisResult<Infallible> {
     let leaving = Arc::new(Leaving::default());
     let mut servers = within(config.timeout, Servers::connect(config, heard, &leaving)).await?;
     let (all, number) = {
@@ -440,8 +436,7 @@ mod tests {
             wanted.add(number.to_string());
         }
         wanted.remove("0".to_owned());
-        let ended = session(&config, &mut orders, &health, &heard).await;
-        assert!(ended.is_err());
+        session(&config, &mut orders, &health, &heard).await;
         assert!(orders.changes.is_empty());
         assert_eq!(orders.state.lock().channels.len(), 99);
     }

@@ -36,6 +36,7 @@ use self::{
     waiting::{Bounds, Waiting},
 };
 use super::{
+    HEARD,
     config::ClusterConfig,
     packets::Outgoing,
     publisher::{Counters, Publisher, Ways},
@@ -57,16 +58,12 @@ use parking_lot::Mutex;
 use std::{
     collections::BTreeMap,
     sync::{Arc, atomic::AtomicU32},
-    time::Duration,
 };
 use tokio::sync::{Notify, watch};
 
 /// Messages of one channel that may wait, and their bytes.
 const WAITING: usize = 10_000;
 const WAITING_BYTES: usize = 16 << 20;
-
-/// How long a start waits until its channels are heard.
-const HEARD: Duration = Duration::from_secs(10);
 
 /// See the module's page.
 pub struct Bridge {
