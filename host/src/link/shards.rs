@@ -441,6 +441,43 @@ mod tests {
         assert_eq!(orders.state.lock().channels.len(), 99);
     }
 
+    #[tokio::test]
+    async fn a_server_that_falls_silent_is_found_out() {
+        use std::{
+            io::{BufRead, BufReader, Write},
+            time::Duration,
+        };
+        let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let config = RedisConfig {
+            port: Some(server.local_addr().unwrap().port()),
+            timeout: Duration::from_millis(400),
+            ..RedisConfig::default()
+        };
+        // It greets who connects, and reads on without a word.
+        let serving = std::thread::spawn(move || {
+            let (stream, _) = server.accept().unwrap();
+            let mut answers = &stream;
+            for line in BufReader::new(&stream).lines().map_while(Result::ok) {
+                let answer: &[u8] = match line.to_uppercase().as_str() {
+                    "HELLO" => b"%1\r\n$5\r\nproto\r\n:3\r\n",
+                    "SETINFO" => b"+OK\r\n",
+                    _ => continue,
+                };
+                answers.write_all(answer).unwrap();
+            }
+        });
+        let (_wanted, mut orders) = Wanted::new();
+        let (health, is_healthy) = watch::channel(Health::Starting);
+        let heard: Heard = Arc::new(|_, _| {});
+        let ended = session(&config, &mut orders, &health, &heard);
+        tokio::time::timeout(Duration::from_secs(10), ended)
+            .await
+            .expect("nothing is wanted, so only asking finds it out");
+        assert_eq!(*is_healthy.borrow(), Health::Listening, "it had begun");
+        let served = tokio::task::spawn_blocking(|| serving.join());
+        served.await.unwrap().expect("the connection to be closed");
+    }
+
     #[test]
     fn slots_are_read_with_their_masters() {
         let text = |text: &str| Value::BulkString(text.as_bytes().to_vec());
