@@ -6,6 +6,7 @@ import { Client, connect, settled } from "./harness/clients.mjs";
 import { probe } from "./harness/components.mjs";
 import { waitFor } from "./harness/deadline.mjs";
 import { NodeServer } from "./harness/node.mjs";
+import { freeze, thaw } from "./harness/processes.mjs";
 import { Redis } from "./harness/redis.mjs";
 import { scenario, startHost } from "./harness/scenario.mjs";
 
@@ -309,11 +310,11 @@ scenario("an event for servers, with and without an answer, and of a server that
   // A second host, and then one that does not answer.
   const second = await host(redis);
   await waitFor(async () => (await ask()).answers.length === 2, "answers of both hosts");
-  second.signal("SIGSTOP");
+  await freeze(second.process);
   const partly = await ask();
   assert.match(partly.error.message, /^timeout reached: only [01] responses? received out of 2$/);
   await assert.rejects(io.fetchSockets(), /timeout reached/);
-  second.signal("SIGCONT");
+  thaw(second.process);
   await waitFor(async () => (await ask()).error === null, "both to answer again");
   await second.stop();
   await waitFor(async () => (await ask()).answers.length === 1, "one to answer, and to be enough");

@@ -4,6 +4,7 @@
 import assert from "node:assert/strict";
 import { connect } from "./harness/clients.mjs";
 import { waitFor } from "./harness/deadline.mjs";
+import { freeze, thaw } from "./harness/processes.mjs";
 import { Redis } from "./harness/redis.mjs";
 import { scenario, startHost } from "./harness/scenario.mjs";
 
@@ -246,11 +247,11 @@ scenario("hosts that die with 200 users in rooms, alone, together, and only seem
   forget();
   since = performance.now();
   const connections = on(hosts[0]).map(({ id }) => id);
-  hosts[0].signal("SIGSTOP");
+  await freeze(hosts[0].process);
   expected = await tells(watchers.slice(1), on(hosts[0]));
   for (const watcher of watchers.slice(1)) assert.deepEqual(told(watcher), expected);
   await waitFor(() => performance.now() - since > 15_000, "15 s", 20_000);
-  hosts[0].signal("SIGCONT");
+  thaw(hosts[0].process);
   await waitFor(() => on(hosts[0]).every(({ id }, n) => id !== connections[n]), "other connections", BURIED);
   await everyoneBack();
   for (const watcher of watchers.slice(1)) assert.deepEqual(told(watcher), expected, "told once, also when it is back");

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { connect } from "./harness/clients.mjs";
 import { waitFor } from "./harness/deadline.mjs";
+import { freeze, thaw } from "./harness/processes.mjs";
 import { Proxy, Redis, RedisCluster } from "./harness/redis.mjs";
 import { scenario, startHost } from "./harness/scenario.mjs";
 
@@ -265,9 +266,9 @@ scenario("a Redis in trouble: UNAVAILABLE in time, never half a transaction, and
   assert.equal(await count(), 3);
 
   const slow = redis.process;
-  slow.kill("SIGSTOP");
+  await freeze(slow);
   await refused("stopped");
-  slow.kill("SIGCONT");
+  thaw(slow);
   await recovered("a stop");
   // What was refused while it was stopped did nothing when it went on.
   assert.equal((await client.must("ledger:read", "b")).value, 4);

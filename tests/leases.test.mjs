@@ -8,6 +8,7 @@ import { connect, settled } from "./harness/clients.mjs";
 import { probe } from "./harness/components.mjs";
 import { waitFor } from "./harness/deadline.mjs";
 import { BINARY } from "./harness/host.mjs";
+import { freeze, thaw } from "./harness/processes.mjs";
 import { Proxy, Redis, RedisCluster, freePort } from "./harness/redis.mjs";
 import { preparedHost, scenario, startHost } from "./harness/scenario.mjs";
 
@@ -136,10 +137,10 @@ scenario("a host that was frozen and taken for dead gives its clients back", asy
   await client.must("probe:join", room);
   await knows(watcher, room, ["ann"]);
   const before = client.id;
-  frozen.process.kill("SIGSTOP");
+  await freeze(frozen.process);
   await watcher.nextEvent("probe:notice", ({ name, connection }) => name === "disconnected" && connection === before, BURIED);
   await knows(watcher, room, []);
-  frozen.process.kill("SIGCONT");
+  thaw(frozen.process);
   // It learns of it, and its client comes back as another connection.
   await client.closed(BURIED);
   await knows(watcher, room, ["ann"]);

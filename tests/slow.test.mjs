@@ -7,6 +7,7 @@ import { fileURLToPath } from "node:url";
 import { connect } from "./harness/clients.mjs";
 import { waitFor, within } from "./harness/deadline.mjs";
 import { frames } from "./harness/frames.mjs";
+import { freeze } from "./harness/processes.mjs";
 import { scenario, startHost } from "./harness/scenario.mjs";
 import { mint } from "./harness/tokens.mjs";
 
@@ -85,7 +86,7 @@ scenario("200 clients get every message in order and in time while two do not re
   const idle = await byHand(host, "websocket", "idle", "big", "busy");
   await waitFor(async () => (await connections(host)) === 203, "all to be there");
   everyTime();
-  stopped.kill("SIGSTOP");
+  await freeze(stopped);
   idle.pause();
   ticking = true;
   await waitFor(async () => (await closedAsSlow(host)) === 2, "both to be closed", 30_000);

@@ -382,7 +382,8 @@ type UserKey = (Namespace, UserId);
 /// All connections of this node.
 pub struct Connections {
     limits: Limits,
-    by_id: DashMap<ConnectionId, Arc<Connection>>,
+    /// Looked up for each recipient. The ids are this node's own, so the hash need not be a slow one.
+    by_id: DashMap<ConnectionId, Arc<Connection>, foldhash::fast::RandomState>,
     by_user: DashMap<UserKey, Vec<ConnectionId>>,
     user_buckets: DashMap<UserId, Arc<Mutex<TokenBucket>>>,
 }
@@ -393,7 +394,7 @@ impl Connections {
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
-            by_id: DashMap::new(),
+            by_id: DashMap::default(),
             by_user: DashMap::new(),
             user_buckets: DashMap::new(),
         }

@@ -93,11 +93,34 @@ impl Switch {
         self.written.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    fn is_cut(&self) -> bool {
-        self.state.load(Ordering::Acquire) >= CUT
+    fn state(&self) -> u8 {
+        self.state.load(Ordering::Acquire)
     }
 
-    /// Remembers who waits to read (0) or write (1). Called before the state is looked at.
+    /// Writes to the stream unless it is cut, and counts what was written.
+    fn poll_write(
+        &self,
+        cx: &mut Context<'_>,
+        write: impl FnOnce(&mut Context<'_>) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if self.state() >= CUT {
+            return Poll::Ready(Err(cut()));
+        }
+        let written = write(cx);
+        match written {
+            Poll::Ready(Ok(bytes)) => self.count_written(bytes),
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => {
+                self.remember(1, cx);
+                if self.state() >= CUT {
+                    return Poll::Ready(Err(cut()));
+                }
+            }
+        }
+        written
+    }
+
+    /// Remembers who waits to read (0) or write (1). Called before the state is looked at again.
     fn remember(&self, side: usize, cx: &Context<'_>) {
         if let Some(slot) = self.wakers.lock().get_mut(side) {
             match slot {
@@ -140,9 +163,15 @@ impl AsyncRead for SwitchedStream {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.switch.remember(0, cx);
-        match self.switch.state.load(Ordering::Acquire) {
-            OPEN => Pin::new(&mut self.stream).poll_read(cx, buffer),
+        if self.switch.state() == OPEN {
+            let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+            if read.is_ready() {
+                return read;
+            }
+            self.switch.remember(0, cx);
+        }
+        match self.switch.state() {
+            OPEN => Poll::Pending,
             ENDING if !self.close_packet_read && buffer.remaining() >= CLOSE_PACKET.len() => {
                 self.close_packet_read = true;
                 buffer.put_slice(&CLOSE_PACKET);
@@ -156,19 +185,12 @@ impl AsyncRead for SwitchedStream {
 
 impl AsyncWrite for SwitchedStream {
     fn poll_write(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.switch.remember(1, cx);
-        if self.switch.is_cut() {
-            return Poll::Ready(Err(cut()));
-        }
-        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        if let Poll::Ready(Ok(bytes)) = written {
-            self.switch.count_written(bytes);
-        }
-        written
+        let Self { stream, switch, .. } = self.get_mut();
+        switch.poll_write(cx, |cx| Pin::new(stream).poll_write(cx, bytes))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -184,19 +206,12 @@ impl AsyncWrite for SwitchedStream {
     }
 
     fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.switch.remember(1, cx);
-        if self.switch.is_cut() {
-            return Poll::Ready(Err(cut()));
-        }
-        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
-        if let Poll::Ready(Ok(bytes)) = written {
-            self.switch.count_written(bytes);
-        }
-        written
+        let Self { stream, switch, .. } = self.get_mut();
+        switch.poll_write(cx, |cx| Pin::new(stream).poll_write_vectored(cx, slices))
     }
 }
 
