@@ -9,22 +9,10 @@ import { API_KEY } from "./harness/configuration.mjs";
 import { waitFor } from "./harness/deadline.mjs";
 import { Redis } from "./harness/redis.mjs";
 import { hostForFile, scenario, startHost } from "./harness/scenario.mjs";
+import { SUITES } from "./harness/suites.mjs";
 import { mint, SECRET } from "./harness/tokens.mjs";
 
-/** The local time in UTC, so many hours from now. */
-const clock = (hours) => new Date(Date.now() + hours * 3_600_000).toISOString().slice(11, 16);
-
-const rules = () => ({
-  courses: {
-    quiet: { quietHours: { from: clock(-2), to: clock(2), timeZone: "Etc/UTC" } },
-    wordy: { words: ["spam"] },
-    open: { roles: ["student"] },
-    approved: { approval: true },
-    limited: { perHour: 5 },
-  },
-});
-
-const host = hostForFile({ plugins: ["announcements"], plugin: { announcements: { settings: rules() } } });
+const host = hostForFile(SUITES.announcements);
 const RFC3339 = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/;
 const UUID7 = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
 
@@ -34,7 +22,7 @@ const text = { title: "Exam", content: "on Monday" };
 const ids = (client) => client.heard("announcement-published").map(({ announcementId }) => announcementId);
 
 let courses = 0;
-const newCourse = () => `course-${(courses += 1)}`;
+const newCourse = () => `board-${(courses += 1)}`;
 
 for (const transport of TRANSPORTS) {
   const educator = (name, course, at = host) =>
@@ -42,55 +30,55 @@ for (const transport of TRANSPORTS) {
   const student = (name, course, at = host) =>
     connect(at, name, { transport, claims: { enrolledCourses: [course] } });
   const people = (course) => Promise.all([
-    educator("tom", course), educator("tina", course), student("ann", course), connect(host, "stranger", { transport }),
+    educator("theo", course), educator("tina", course), student("nina", course), connect(host, "passer-by", { transport }),
   ]);
 
   scenario(`who belongs to a course hears its announcements, and the author of readers (${transport})`, async () => {
     const courseId = newCourse();
-    const [tom, tina, ann, stranger] = await people(courseId);
-    const answer = await tom.must("announce", { courseId, ...text, priority: "high" });
+    const [theo, tina, nina, stranger] = await people(courseId);
+    const answer = await theo.must("announce", { courseId, ...text, priority: "high" });
     assert.match(answer.announcementId, UUID7);
     assert.deepEqual(answer, { ok: true, announcementId: answer.announcementId, status: "published" });
-    for (const client of [tom, tina, ann]) {
+    for (const client of [theo, tina, nina]) {
       const { publishedAt, ...heard } = await client.next("announcement-published");
       assert.deepEqual(heard, { announcementId: answer.announcementId, courseId, ...text, priority: "high" });
       assert.match(publishedAt, RFC3339);
     }
-    for (const reader of [ann, ann, tina]) {
+    for (const reader of [nina, nina, tina]) {
       assert.deepEqual(await reader.must("announcement-read", answer.announcementId), answer);
     }
-    const stats = await tom.next("announcement-stats", ({ readers }) => readers === 2);
+    const stats = await theo.next("announcement-stats", ({ readers }) => readers === 2);
     assert.deepEqual(stats, { announcementId: answer.announcementId, readers: 2 });
     assert.equal(await stranger.code("announcement-read", answer.announcementId), "FORBIDDEN");
-    assert.equal(await ann.code("announcement-read", "unknown"), "NOT_FOUND");
-    await settled(tina, ann, stranger);
-    assert.deepEqual([stranger.inbox, tina.inbox, ann.inbox], [[], [], []]);
+    assert.equal(await nina.code("announcement-read", "unknown"), "NOT_FOUND");
+    await settled(tina, nina, stranger);
+    assert.deepEqual([stranger.remaining, tina.remaining, nina.remaining], [[], [], []]);
   });
 
   scenario(`an audience is a part of the course (${transport})`, async () => {
     const courseId = newCourse();
-    const [tom, tina, ann] = await people(courseId);
+    const [theo, tina, nina] = await people(courseId);
     for (const [audience, educators, students] of [["students", 0, 1], ["educators", 1, 0], ["all", 1, 1]]) {
-      await tom.must("announce", { courseId, ...text, audience });
-      await settled(tina, ann);
-      assert.deepEqual([ids(tina).length, ids(ann).length], [educators, students], audience);
-      for (const client of [tina, ann]) client.clear();
+      await theo.must("announce", { courseId, ...text, audience });
+      await settled(tina, nina);
+      assert.deepEqual([ids(tina).length, ids(nina).length], [educators, students], audience);
+      for (const client of [tina, nina]) client.clear();
     }
   });
 
   scenario(`what may not be announced is refused with its code (${transport})`, async () => {
     const courseId = newCourse();
-    const [tom, , ann] = await people(courseId);
+    const [theo, , nina] = await people(courseId);
     const refused = async (client, request, code) => {
       assert.equal(await client.code("announce", request), code, JSON.stringify(request));
     };
-    await refused(tom, { courseId: newCourse(), ...text }, "FORBIDDEN");
-    await refused(ann, { courseId, ...text }, "ROLE_NOT_ALLOWED");
+    await refused(theo, { courseId: newCourse(), ...text }, "FORBIDDEN");
+    await refused(nina, { courseId, ...text }, "ROLE_NOT_ALLOWED");
     for (const wrong of [
       { courseId: "a:b" }, { title: "" }, { title: "x".repeat(201) }, { content: "x".repeat(10_001) }, { content: 7 },
       { priority: "extreme" }, { audience: "nobody" }, { publishAt: "tomorrow" }, { publishAt: "2999-01-01T00:00:00Z" },
     ]) {
-      const error = await tom.error("announce", { courseId, ...text, ...wrong });
+      const error = await theo.error("announce", { courseId, ...text, ...wrong });
       assert.equal(error.code, "INVALID_PAYLOAD");
       assert.ok(error.message.includes(`\`${Object.keys(wrong)[0]}\``), error.message);
     }
@@ -102,60 +90,60 @@ for (const transport of TRANSPORTS) {
     await wordy.must("announce", { courseId: "wordy", title: "Spammers", content: "antispam" });
     const open = await student("olga", "open");
     await open.must("announce", { courseId: "open", ...text });
-    await refused(await educator("tom", "open"), { courseId: "open", ...text }, "ROLE_NOT_ALLOWED");
-    tom.emit("announce", { courseId: newCourse(), ...text });
-    const error = await tom.next("error");
+    await refused(await educator("theo", "open"), { courseId: "open", ...text }, "ROLE_NOT_ALLOWED");
+    theo.emit("announce", { courseId: newCourse(), ...text });
+    const error = await theo.next("error");
     assert.deepEqual([error.code, error.event], ["FORBIDDEN", "announce"]);
   });
 
   scenario(`quiet hours are waited for, but not by what is urgent (${transport})`, async () => {
-    const [tom, , ann] = await people("quiet");
-    const announce = (more) => tom.must("announce", { courseId: "quiet", ...text, ...more });
+    const [theo, , nina] = await people("quiet");
+    const announce = (more) => theo.must("announce", { courseId: "quiet", ...text, ...more });
     assert.equal((await announce({})).status, "scheduled");
     const urgent = await announce({ priority: "urgent" });
     assert.equal(urgent.status, "published");
-    await settled(ann);
-    assert.deepEqual(ids(ann), [urgent.announcementId]);
+    await settled(nina);
+    assert.deepEqual(ids(nina), [urgent.announcementId]);
   });
 
   scenario(`a time to come is waited for, and what waits can be cancelled (${transport})`, async () => {
     const courseId = newCourse();
-    const [tom, tina, ann] = await people(courseId);
-    const admin = await connect(host, "root", { transport, role: "admin" });
+    const [theo, tina, nina] = await people(courseId);
+    const admin = await connect(host, "rector", { transport, role: "admin" });
     const at = Date.now() + 1_500;
     const [kept, mine, theirs] = await Promise.all([0, 0, 0].map(async () => {
-      const answer = await tom.must("announce", { courseId, ...text, publishAt: new Date(at).toISOString() });
+      const answer = await theo.must("announce", { courseId, ...text, publishAt: new Date(at).toISOString() });
       assert.equal(answer.status, "scheduled");
       return answer.announcementId;
     }));
-    for (const [by, id] of [[tom, mine], [admin, theirs]]) {
-      for (const other of [tina, ann]) assert.equal(await other.code("announcement-cancel", id), "FORBIDDEN");
+    for (const [by, id] of [[theo, mine], [admin, theirs]]) {
+      for (const other of [tina, nina]) assert.equal(await other.code("announcement-cancel", id), "FORBIDDEN");
       assert.deepEqual(await by.must("announcement-cancel", id), { ok: true, announcementId: id, status: "cancelled" });
     }
-    const heard = await ann.next("announcement-published");
+    const heard = await nina.next("announcement-published");
     assert.equal(heard.announcementId, kept);
     assert.ok(Date.parse(heard.publishedAt) >= at, `${heard.publishedAt} is early`);
-    const late = await tom.error("announcement-cancel", kept);
+    const late = await theo.error("announcement-cancel", kept);
     assert.deepEqual([late.code, late.details], ["CONFLICT", { status: "published" }]);
-    assert.equal(await tom.code("announcement-cancel", "unknown"), "NOT_FOUND");
-    await settled(ann);
-    assert.deepEqual(ids(ann), []);
+    assert.equal(await theo.code("announcement-cancel", "unknown"), "NOT_FOUND");
+    await settled(nina);
+    assert.deepEqual(ids(nina), []);
   });
 
   scenario(`another educator approves or rejects (${transport})`, async () => {
     const courseId = "approved";
-    const [tom, tina, ann, stranger] = await people(courseId);
+    const [theo, tina, nina, stranger] = await people(courseId);
     const announce = async () => {
-      const { announcementId, status } = await tom.must("announce", { courseId, ...text });
+      const { announcementId, status } = await theo.must("announce", { courseId, ...text });
       assert.equal(status, "pending-approval");
       assert.deepEqual(await tina.next("announcement-pending"), {
-        announcementId, courseId, authorId: "tom", ...text, priority: "medium", audience: "all", publishAt: null,
+        announcementId, courseId, authorId: "theo", ...text, priority: "medium", audience: "all", publishAt: null,
       });
       return announcementId;
     };
     const id = await announce();
     const rejection = { announcementId: id, reason: "which Monday?" };
-    for (const not of [tom, ann, stranger]) {
+    for (const not of [theo, nina, stranger]) {
       assert.equal(await not.code("announcement-approve", id), "FORBIDDEN");
       assert.equal(await not.code("announcement-reject", rejection), "FORBIDDEN");
     }
@@ -165,26 +153,26 @@ for (const transport of TRANSPORTS) {
     const other = await announce();
     assert.equal(await tina.code("announcement-reject", { announcementId: other, reason: "" }), "INVALID_PAYLOAD");
     assert.equal((await tina.must("announcement-reject", { ...rejection, announcementId: other })).status, "rejected");
-    const rejected = await tom.next("announcement-rejected");
+    const rejected = await theo.next("announcement-rejected");
     assert.deepEqual(rejected, { announcementId: other, courseId, reason: "which Monday?" });
     assert.equal(await tina.code("announcement-approve", other), "CONFLICT");
-    await settled(ann);
-    assert.deepEqual(ids(ann), [id], "once");
-    assert.deepEqual(ann.heard("announcement-pending"), []);
+    await settled(nina);
+    assert.deepEqual(ids(nina), [id], "once");
+    assert.deepEqual(nina.heard("announcement-pending"), []);
   });
 
   scenario(`an enrolment that the backend tells of wins over the token (${transport})`, async () => {
     const courseId = newCourse();
-    const [tom, , ann] = await people(courseId);
+    const [theo, , nina] = await people(courseId);
     const newcomer = await connect(host, `new-${courseId}`, { transport });
-    await tell("ann", courseId, "dropped");
+    await tell("nina", courseId, "dropped");
     await tell(`new-${courseId}`, courseId, "active");
-    const { announcementId } = await tom.must("announce", { courseId, ...text });
+    const { announcementId } = await theo.must("announce", { courseId, ...text });
     assert.equal((await newcomer.next("announcement-published")).announcementId, announcementId);
-    const again = await student("ann", courseId);
-    await tom.must("announce", { courseId, ...text });
-    await settled(ann, again);
-    assert.deepEqual([ids(ann), ids(again)], [[], []]);
+    const again = await student("nina", courseId);
+    await theo.must("announce", { courseId, ...text });
+    await settled(nina, again);
+    assert.deepEqual([ids(nina), ids(again)], [[], []]);
     const named = await connect(host, `named-${courseId}`, { transport, role: "educator" });
     assert.equal(await named.code("announce", { courseId, ...text }), "FORBIDDEN");
     await tell(`named-${courseId}`, courseId, "active");
@@ -205,7 +193,7 @@ for (const [where, redis] of [["one host", false], ["two hosts", true]]) {
     let hosts = [host];
     if (redis) {
       const { port } = await Redis.start();
-      const options = { plugins: ["announcements"], plugin: { announcements: { settings: rules() } }, redisPort: port };
+      const options = { ...SUITES.announcements, redisPort: port };
       hosts = await Promise.all([startHost(options), startHost(options)]);
     }
     const courseId = "limited";
@@ -232,18 +220,18 @@ for (const [where, redis] of [["one host", false], ["two hosts", true]]) {
 
 scenario("many read at the same time: each counts once, and the author hears of it once a second", async () => {
   const courseId = newCourse();
-  const tom = await connect(host, "tom", { role: "educator", claims: { taughtCourses: [courseId] } });
+  const theo = await connect(host, "theo", { role: "educator", claims: { taughtCourses: [courseId] } });
   const readers = await Promise.all(Array.from({ length: 40 }, (_, n) =>
     connect(host, `reader-${n % 30}`, { claims: { enrolledCourses: [courseId] } })));
-  const { announcementId } = await tom.must("announce", { courseId, ...text });
+  const { announcementId } = await theo.must("announce", { courseId, ...text });
   const times = [];
-  tom.socket.on("announcement-stats", () => times.push(performance.now()));
+  theo.socket.on("announcement-stats", () => times.push(performance.now()));
   const some = readers.slice(0, 5);
   await Promise.all(some.map((reader) => reader.must("announcement-read", announcementId)));
-  await tom.next("announcement-stats");
+  await theo.next("announcement-stats");
   await Promise.all(readers.map((reader) => reader.must("announcement-read", announcementId)));
-  await tom.next("announcement-stats", (stats) => stats.readers === 30);
-  assert.deepEqual(tom.heard("announcement-stats").filter((stats) => stats.readers > 30), []);
+  await theo.next("announcement-stats", (stats) => stats.readers === 30);
+  assert.deepEqual(theo.heard("announcement-stats").filter((stats) => stats.readers > 30), []);
   // The clock that decides is the host's; what is on its way takes a few milliseconds.
   const gaps = times.slice(1).map((time, index) => time - times[index]);
   assert.ok(gaps.length >= 1 && gaps.every((gap) => gap > 900), `${gaps}`);
@@ -254,8 +242,8 @@ scenario("rules hold from the next event after they change, without a restart or
   const plugin = (settings) => ({ announcements: { settings: { perHour: 1_000, ...settings } } });
   const own = await startHost({ plugins: ["announcements"], plugin: plugin({}) });
   const rule = (settings) => own.configure({ secret: SECRET, plugin: plugin(settings) });
-  const tom = await connect(own, "tom", { role: "educator", claims: { taughtCourses: ["c1"] } });
-  const announce = (more = {}) => tom.ask("announce", { courseId: "c1", ...text, ...more });
+  const theo = await connect(own, "theo", { role: "educator", claims: { taughtCourses: ["c1"] } });
+  const announce = (more = {}) => theo.ask("announce", { courseId: "c1", ...text, ...more });
   const at = new Date(Date.now() + 4_000).toISOString();
   const planned = await announce({ publishAt: at });
   assert.equal(planned.status, "scheduled");
@@ -263,13 +251,13 @@ scenario("rules hold from the next event after they change, without a restart or
   rule({ words: ["exam"] });
   await waitFor(async () => (await announce()).error?.code === "WORD_NOT_ALLOWED", "the word to be refused", 10_000);
   // What waits is looked at again when its time has come.
-  const rejected = await tom.next("announcement-rejected");
+  const rejected = await theo.next("announcement-rejected");
   assert.deepEqual(rejected, {
     announcementId: planned.announcementId, courseId: "c1", reason: "`title`: the word `exam` is not allowed",
   });
   rule({ words: ["exam"], courses: { c1: { words: [] } } });
   await waitFor(async () => (await announce()).status === "published", "the word to be allowed", 10_000);
-  assert.deepEqual(tom.disconnections, []);
+  assert.deepEqual(theo.disconnections, []);
 
   for (const [settings, names] of [
     [{ quietHours: { from: "22:00", to: "07:00", timeZone: "Europe/Berln" } }, /settings\.quietHours\.timeZone.*Europe\/Berln/],

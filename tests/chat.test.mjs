@@ -14,18 +14,19 @@ import { waitFor } from "./harness/deadline.mjs";
 import { redisClient } from "./harness/node.mjs";
 import { Redis } from "./harness/redis.mjs";
 import { hostForFile, preparedHost, scenario, startHost } from "./harness/scenario.mjs";
+import { SUITES } from "./harness/suites.mjs";
 import { mint } from "./harness/tokens.mjs";
 
-const host = hostForFile({ plugins: ["chat", "lms", "rooms"], presenceGrace: "300ms", typingTimeout: "500ms" });
+const host = hostForFile(SUITES.chat);
 const RFC3339 = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/;
 const UUID7 = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
 
 let made = 0;
 
-/** Makes users of a scenario's own, so that nothing is left of another: `ann-1`, `bob-1` … */
+/** Makes users of a scenario's own, so that nothing is left of another: `ann-c1`, `bob-c1` … */
 function users(...names) {
   made += 1;
-  return names.map((name) => `${name}-${made}`);
+  return names.map((name) => `${name}-c${made}`);
 }
 
 /** Makes a conversation; returns its id. */
@@ -87,7 +88,7 @@ for (const transport of TRANSPORTS) {
     for (const client of [bobs, cats]) await client.must("message-seen", id);
     await settled(...clients);
     assert.deepEqual(receipts(anns), [[id, bob, "seen"]], "each once");
-    assert.deepEqual([...eves.inbox, ...bobs.heard("message-new"), ...cats.heard("message-new")], []);
+    assert.deepEqual([...eves.remaining, ...bobs.heard("message-new"), ...cats.heard("message-new")], []);
 
     const page = await cats.must("conversation-history", { conversationId: c });
     const none = { delivered: null, seen: null };
@@ -308,7 +309,7 @@ scenario("backends are answered what has become of their events", async () => {
   await anns.must("typing-start", c);
   assert.equal(await bobs.code("join-room", c), "JOIN_ROOM_FAILED");
   await settled(anns, bobs);
-  assert.deepEqual(bobs.inbox, []);
+  assert.deepEqual(bobs.remaining, []);
   await host.tell("member-add", { conversationId: c, userId: bob }, { plugin: "chat" });
   await bobs.must("join-room", c);
 });

@@ -6,7 +6,7 @@ import { waitFor } from "./harness/deadline.mjs";
 import { hostForFile, scenario, startHost } from "./harness/scenario.mjs";
 
 const MB = 1024 * 1024;
-const host = hostForFile({ plugins: ["faulty", "probe"], deadline: "400ms", memoryMb: 64 });
+const host = hostForFile({ plugins: ["faulty", "probe"], deadline: "1s", memoryMb: 64 });
 
 /** Event → the code that its sender gets. */
 const faults = {
@@ -67,7 +67,7 @@ scenario("100 MB replies and a million instructions are bounded where memory wou
 });
 
 scenario("the host's memory stays bounded", async () => {
-  const bounded = await startHost({ plugins: ["faulty", "probe"], deadline: "400ms", memoryMb: 64 });
+  const bounded = await startHost({ plugins: ["faulty", "probe"], deadline: "1s", memoryMb: 64 });
   const poison = await connect(bounded, "poison");
   const hungry = ["faulty:allocate", "faulty:recurse", "faulty:huge-answer", "faulty:instructions", "faulty:panic"];
   const round = async () => {

@@ -3,8 +3,9 @@
 import assert from "node:assert/strict";
 import { connect, settled, TRANSPORTS } from "./harness/clients.mjs";
 import { hostForFile, scenario } from "./harness/scenario.mjs";
+import { SUITES } from "./harness/suites.mjs";
 
-const host = hostForFile({ plugins: ["lms", "rooms", "probe"] });
+const host = hostForFile(SUITES.lms);
 const tell = (name, data) => host.tell(name, data, { plugin: "lms" });
 const RFC3339 = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/;
 
@@ -12,7 +13,7 @@ let courses = 0;
 
 /** A course of its own for a scenario, with content that the backend has told of. */
 async function course() {
-  const id = `course-${(courses += 1)}`;
+  const id = `lms-${(courses += 1)}`;
   const content = { courseId: id, threads: [`${id}-thread`], lessons: [`${id}-lesson`], quizzes: [`${id}-quiz`] };
   await tell("course-content", content);
   return { id, thread: content.threads[0], lesson: content.lessons[0], quiz: content.quizzes[0] };

@@ -277,6 +277,13 @@ scenario("several plugins take one event: order decides the answer, a failure st
   assert.deepEqual(await heard(), ["second"]);
   assert.equal((await shared({ probe: "fail" })).error.code, "FORBIDDEN");
   assert.deepEqual(await heard(), ["second"]);
+  const failure = async (plan) => (await shared(plan)).error;
+  for (const misread of ["second", "probe"]) {
+    const refused = await failure({ second: "fail", probe: "fail", [misread]: "misread" });
+    assert.equal(refused.code, "FORBIDDEN", "who could read it knows better than who could not");
+  }
+  assert.match((await failure({ second: "misread", probe: "misread" })).message, /^second /);
+  client.clear();
   assert.deepEqual(await shared({}), { ok: true });
 });
 

@@ -158,8 +158,10 @@ scenario("a host that ends in order gives its users time to come back elsewhere"
   const [back, gone] = [await student(ending, "back"), await student(ending, "gone")];
   for (const client of [back, gone]) await client.must("room:join", { roomId: "r" });
   for (const watcher of watchers) await watcher.must("room:join", { roomId: "r" });
-  for (const watcher of watchers) await hears(watcher, "gone", ["online"]);
-  for (const watcher of watchers) watcher.clear();
+  for (const watcher of watchers) {
+    for (const user of ["back", "gone"]) await hears(watcher, user, ["online"]);
+    watcher.clear();
+  }
   const stopped = ending.stop();
   const again = await student(others[0], "back");
   await again.must("room:join", { roomId: "r" });

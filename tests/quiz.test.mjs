@@ -14,9 +14,10 @@ import { REPOSITORY } from "./harness/components.mjs";
 import { waitFor } from "./harness/deadline.mjs";
 import { Redis } from "./harness/redis.mjs";
 import { hostForFile, preparedHost, scenario, startHost } from "./harness/scenario.mjs";
+import { SUITES } from "./harness/suites.mjs";
 import { mint } from "./harness/tokens.mjs";
 
-const host = hostForFile({ plugins: ["quiz"] });
+const host = hostForFile(SUITES.quiz);
 const RFC3339 = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/;
 /** How long after its time a quiz may end at the latest, on a machine that is busy. */
 const LATE = 10_000;
@@ -27,7 +28,7 @@ let casts = 0;
 /** Names of users that no other scenario has, whose quizzes they would come back to. */
 function cast() {
   const number = (casts += 1);
-  return (name) => `${name}-${number}`;
+  return (name) => `${name}-q${number}`;
 }
 
 const QUESTIONS = [
@@ -41,7 +42,7 @@ const SHOWN = QUESTIONS.map(({ answer: _, ...shown }) => shown);
 /** A quiz of its own for a scenario; `userIds` and whatever else is different. */
 function quiz(more = {}) {
   const number = (quizzes += 1);
-  return { quizId: `quiz-${number}`, courseId: `course-${number}`, title: "Week 1", durationSeconds: 600, questions: QUESTIONS, ...more };
+  return { quizId: `quiz-${number}`, courseId: `quiz-course-${number}`, title: "Week 1", durationSeconds: 600, questions: QUESTIONS, ...more };
 }
 
 const tell = (name, data, at = host) => at.tell(name, data, { plugin: "quiz" });

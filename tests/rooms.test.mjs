@@ -3,8 +3,9 @@
 import assert from "node:assert/strict";
 import { connect, settled, TRANSPORTS } from "./harness/clients.mjs";
 import { hostForFile, scenario, startHost } from "./harness/scenario.mjs";
+import { SUITES } from "./harness/suites.mjs";
 
-const host = hostForFile({ plugins: ["rooms", "lms", "probe"], presenceGrace: "300ms" });
+const host = hostForFile(SUITES.rooms);
 
 let rooms = 0;
 const newRoom = () => `room-${(rooms += 1)}`;
@@ -16,85 +17,85 @@ for (const transport of TRANSPORTS) {
 
   scenario(`two users join, chat, leave (${transport})`, async () => {
     const roomId = newRoom();
-    const [alice, bob] = await Promise.all([user("alice"), user("bob")]);
+    const [rita, rob] = await Promise.all([user("rita"), user("rob")]);
 
-    const joined = await alice.must("room:join", { roomId });
+    const joined = await rita.must("room:join", { roomId });
     assert.deepEqual(joined.room, { id: roomId, name: roomId, metadata: joined.room.metadata, memberCount: 1 });
-    assert.equal((await bob.must("room:join", { roomId })).room.memberCount, 2);
-    const told = await alice.next("user:joined");
-    assert.deepEqual(told, { roomId, userId: "bob", username: "The bob", timestamp: told.timestamp });
+    assert.equal((await rob.must("room:join", { roomId })).room.memberCount, 2);
+    const told = await rita.next("user:joined");
+    assert.deepEqual(told, { roomId, userId: "rob", username: "The rob", timestamp: told.timestamp });
     assert.match(told.timestamp, RFC3339);
 
-    const sent = await alice.must("message", { roomId, content: "hello" });
+    const sent = await rita.must("message", { roomId, content: "hello" });
     assert.match(sent.id, UUID7);
     assert.match(sent.timestamp, RFC3339);
-    for (const client of [alice, bob]) {
+    for (const client of [rita, rob]) {
       const message = await client.next("message");
       assert.deepEqual(message, {
         id: sent.id,
         roomId,
-        userId: "alice",
-        username: "The alice",
+        userId: "rita",
+        username: "The rita",
         content: "hello",
         type: "text",
         metadata: message.metadata,
         timestamp: sent.timestamp,
       });
     }
-    await bob.must("message", { roomId, content: "photo.png", type: "image", metadata: { width: 3 } });
-    const picture = await alice.next("message");
+    await rob.must("message", { roomId, content: "photo.png", type: "image", metadata: { width: 3 } });
+    const picture = await rita.next("message");
     assert.deepEqual([picture.type, picture.metadata], ["image", { width: 3 }]);
 
-    await bob.must("room:leave", { roomId });
-    const left = await alice.next("user:left");
-    assert.deepEqual([left.roomId, left.userId], [roomId, "bob"]);
-    bob.clear();
-    await alice.must("message", { roomId, content: "anybody?" });
-    await settled(alice, bob);
-    assert.deepEqual(bob.heard("message"), []);
-    assert.deepEqual(bob.heard("user:joined"), []);
-    assert.deepEqual(alice.heard("user:joined"), [], "one's own joining is no news");
-    assert.equal(await bob.code("message", { roomId, content: "I am out" }), "NOT_IN_ROOM");
+    await rob.must("room:leave", { roomId });
+    const left = await rita.next("user:left");
+    assert.deepEqual([left.roomId, left.userId], [roomId, "rob"]);
+    rob.clear();
+    await rita.must("message", { roomId, content: "anybody?" });
+    await settled(rita, rob);
+    assert.deepEqual(rob.heard("message"), []);
+    assert.deepEqual(rob.heard("user:joined"), []);
+    assert.deepEqual(rita.heard("user:joined"), [], "one's own joining is no news");
+    assert.equal(await rob.code("message", { roomId, content: "I am out" }), "NOT_IN_ROOM");
   });
 
   scenario(`only the first and last connection of a user come and go (${transport})`, async () => {
     const roomId = newRoom();
-    const [alice, one, two] = await Promise.all([user("alice"), user("bob"), user("bob")]);
-    await alice.must("room:join", { roomId });
+    const [rita, one, two] = await Promise.all([user("rita"), user("rob"), user("rob")]);
+    await rita.must("room:join", { roomId });
     await one.must("room:join", { roomId });
-    await alice.next("user:joined");
+    await rita.next("user:joined");
     assert.equal((await two.must("room:join", { roomId })).room.memberCount, 2, "members are users");
     await one.must("room:leave", { roomId });
-    await settled(alice);
-    assert.deepEqual([alice.heard("user:joined"), alice.heard("user:left")], [[], []]);
+    await settled(rita);
+    assert.deepEqual([rita.heard("user:joined"), rita.heard("user:left")], [[], []]);
     two.close();
-    assert.equal((await alice.next("user:left")).userId, "bob", "a closed connection leaves");
+    assert.equal((await rita.next("user:left")).userId, "rob", "a closed connection leaves");
   });
 
   scenario(`edits of a document are relayed to the others, binary too (${transport})`, async () => {
     const roomId = newRoom();
-    const [alice, bob, stranger] = await Promise.all([user("alice"), user("bob"), user("stranger")]);
-    for (const client of [alice, bob]) await client.must("room:join", { roomId });
+    const [rita, rob, roomless] = await Promise.all([user("rita"), user("rob"), user("roomless")]);
+    for (const client of [rita, rob]) await client.must("room:join", { roomId });
     const changes = [{ at: 3, insert: "x" }];
-    await alice.must("document:edit", { roomId, changes, cursor: { line: 1 } });
-    assert.deepEqual(await bob.next("document:edit"), { roomId, userId: "alice", changes, cursor: { line: 1 } });
+    await rita.must("document:edit", { roomId, changes, cursor: { line: 1 } });
+    assert.deepEqual(await rob.next("document:edit"), { roomId, userId: "rita", changes, cursor: { line: 1 } });
     const bytes = Buffer.from([0, 255, 7]);
-    await alice.must("document:edit", { roomId, changes: bytes, cursor: 4 });
-    assert.deepEqual(await bob.next("document:edit"), { roomId, userId: "alice", changes: bytes, cursor: 4 });
-    await settled(alice);
-    assert.deepEqual(alice.heard("document:edit"), []);
-    assert.equal(await stranger.code("document:edit", { roomId, changes, cursor: 1 }), "NOT_IN_ROOM");
+    await rita.must("document:edit", { roomId, changes: bytes, cursor: 4 });
+    assert.deepEqual(await rob.next("document:edit"), { roomId, userId: "rita", changes: bytes, cursor: 4 });
+    await settled(rita);
+    assert.deepEqual(rita.heard("document:edit"), []);
+    assert.equal(await roomless.code("document:edit", { roomId, changes, cursor: 1 }), "NOT_IN_ROOM");
   });
 
   scenario(`a private room is for its members (${transport})`, async () => {
     const roomId = newRoom();
-    await host.tell("room-create", { roomId, name: "Staff", visibility: "private", members: ["alice"], createdBy: "boss" });
-    const [alice, eve] = await Promise.all([user("alice"), user("eve")]);
-    assert.equal((await alice.must("room:join", { roomId })).room.name, "Staff");
-    assert.equal(await eve.code("room:join", { roomId }), "FORBIDDEN");
-    assert.equal(await eve.code("message", { roomId, content: "let me in" }), "NOT_IN_ROOM");
-    await settled(alice);
-    assert.deepEqual(alice.heard("message"), []);
+    await host.tell("room-create", { roomId, name: "Staff", visibility: "private", members: ["rita"], createdBy: "boss" });
+    const [rita, rex] = await Promise.all([user("rita"), user("rex")]);
+    assert.equal((await rita.must("room:join", { roomId })).room.name, "Staff");
+    assert.equal(await rex.code("room:join", { roomId }), "FORBIDDEN");
+    assert.equal(await rex.code("message", { roomId, content: "let me in" }), "NOT_IN_ROOM");
+    await settled(rita);
+    assert.deepEqual(rita.heard("message"), []);
   });
 }
 
@@ -145,7 +146,7 @@ scenario("what one is not in, one cannot leave, write to or edit", async () => {
 
 scenario("a crafted room id enters no other plugin's room", async () => {
   const client = await user("crafty");
-  for (const roomId of ["../quiz:q:alice", "x:quiz", "quiz:q1:alice", "user:alice", "conversation:alice:bob"]) {
+  for (const roomId of ["../quiz:q:rita", "x:quiz", "quiz:q1:rita", "user:rita", "conversation:rita:rob"]) {
     assert.equal(await client.code("room:join", { roomId }), "INVALID_PAYLOAD", roomId);
   }
 });
@@ -180,18 +181,18 @@ scenario("a backend makes, reads, lists and deletes rooms", async () => {
     [roomId, (withoutId.room ?? withoutId).id].sort(),
   );
 
-  const [alice, bob] = await Promise.all([user("alice"), user("bob")]);
-  for (const client of [alice, bob]) await client.must("room:join", { roomId });
+  const [rita, rob] = await Promise.all([user("rita"), user("rob")]);
+  for (const client of [rita, rob]) await client.must("room:join", { roomId });
   const members = await host.tell("room-members", { roomId });
-  assert.deepEqual(members.members.map((member) => member.userId ?? member).sort(), ["alice", "bob"]);
-  await alice.must("message", { roomId, content: "counted" });
+  assert.deepEqual(members.members.map((member) => member.userId ?? member).sort(), ["rita", "rob"]);
+  await rita.must("message", { roomId, content: "counted" });
   const stats = await host.tell("room-stats", { roomId });
   assert.deepEqual([stats.memberCount, stats.messageCount], [2, 1]);
   assert.match(stats.createdAt, RFC3339);
   assert.match(stats.lastActivity, RFC3339);
 
   await host.tell("room-delete", { roomId });
-  assert.equal(await alice.code("message", { roomId, content: "gone" }), "NOT_IN_ROOM");
+  assert.equal(await rita.code("message", { roomId, content: "gone" }), "NOT_IN_ROOM");
   for (const name of ["room-get", "room-members", "room-stats", "room-delete"]) {
     assert.equal((await host.post(name, { roomId })).json.error.code, "NOT_FOUND", name);
   }
@@ -199,10 +200,10 @@ scenario("a backend makes, reads, lists and deletes rooms", async () => {
 
 scenario("a backend writes into a room, as a user or as the system", async () => {
   const roomId = newRoom();
-  const alice = await user("alice");
-  await alice.must("room:join", { roomId });
+  const rita = await user("rita");
+  await rita.must("room:join", { roomId });
   const sent = await host.tell("message-send", { roomId, userId: "bot", content: "beep", type: "system", metadata: { a: 1 } });
-  const message = await alice.next("message");
+  const message = await rita.next("message");
   assert.deepEqual(
     [message.id, message.userId, message.content, message.type, message.metadata],
     [sent.id, "bot", "beep", "system", { a: 1 }],
@@ -212,15 +213,15 @@ scenario("a backend writes into a room, as a user or as the system", async () =>
 });
 
 scenario("a backend notifies users and announces to everyone", async () => {
-  const [alice, second, bob] = await Promise.all([user("alice"), user("alice"), user("bob")]);
-  await host.tell("notification", { userIds: ["alice", "nobody"], title: "Tea", body: { cups: 2 } }, { plugin: "rooms" });
-  for (const client of [alice, second]) {
+  const [rita, second, rob] = await Promise.all([user("rita"), user("rita"), user("rob")]);
+  await host.tell("notification", { userIds: ["rita", "nobody"], title: "Tea", body: { cups: 2 } }, { plugin: "rooms" });
+  for (const client of [rita, second]) {
     const told = await client.next("notification");
     assert.deepEqual([told.title, told.body], ["Tea", { cups: 2 }]);
     assert.equal(told.userIds, undefined, "who else was told is nobody's business");
   }
-  await host.tell("system-announcement", { message: "closing at six", except: [bob.id] });
-  for (const client of [alice, second]) assert.equal((await client.next("system:announcement")).message, "closing at six");
-  await settled(bob);
-  assert.deepEqual([bob.heard("notification"), bob.heard("system:announcement")], [[], []]);
+  await host.tell("system-announcement", { message: "closing at six", except: [rob.id] });
+  for (const client of [rita, second]) assert.equal((await client.next("system:announcement")).message, "closing at six");
+  await settled(rob);
+  assert.deepEqual([rob.heard("notification"), rob.heard("system:announcement")], [[], []]);
 });

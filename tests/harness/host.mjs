@@ -6,8 +6,9 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { component, REPOSITORY } from "./components.mjs";
-import { API_KEY, configurationFile } from "./configuration.mjs";
+import { configurationFile } from "./configuration.mjs";
 import { waitFor, within } from "./deadline.mjs";
+import { Reachable } from "./reachable.mjs";
 import { SECRET } from "./tokens.mjs";
 
 export const BINARY = process.env.SWITCHBOARD_BIN ?? join(REPOSITORY, "target/release/switchboard");
@@ -22,13 +23,14 @@ process.on("exit", () => {
 });
 
 /** A host process, its folder, and what it said. */
-export class Host {
+export class Host extends Reachable {
   /**
    * `plugins`: names of built plugins, or `{ FILE_NAME: bytes }`. `environment`: further variables;
    * `files`: further files in its folder; `largestFileKb`: as if the disk were full beyond that. The
    * rest is as in `configurationFile`.
    */
   constructor({ plugins = [], environment = {}, files = {}, largestFileKb, ...configuration } = {}) {
+    super();
     this.directory = mkdtempSync(join(tmpdir(), "switchboard-test-"));
     this.pluginsDirectory = join(this.directory, "plugins");
     this.environment = environment;
@@ -149,35 +151,6 @@ export class Host {
     const status = readFileSync(`/proc/${this.process.pid}/status`, "utf8");
     const bytes = (key) => Number(status.match(new RegExp(`${key}:\\s+(\\d+) kB`))[1]) * 1024;
     return { now: bytes("VmRSS"), highest: bytes("VmHWM") };
-  }
-
-  /** Asks over HTTP; resolves with `{ status, headers, text, json }`. */
-  async request(path, { method = "GET", headers = {}, body } = {}) {
-    const response = await fetch(this.url + path, { method, headers, body, signal: AbortSignal.timeout(10_000) });
-    const text = await response.text();
-    let json;
-    try {
-      json = JSON.parse(text);
-    } catch {
-      json = undefined;
-    }
-    return { status: response.status, headers: response.headers, text, json };
-  }
-
-  /** Posts a server event; resolves with `{ status, json }`. */
-  post(name, data, { key = API_KEY, ...more } = {}) {
-    return this.request("/api/v1/events", {
-      method: "POST",
-      headers: { "content-type": "application/json", ...(key ? { authorization: `Bearer ${key}` } : {}) },
-      body: JSON.stringify({ name, data, ...more.body }),
-    });
-  }
-
-  /** Posts a server event that must succeed; resolves with the plugin's answer. */
-  async tell(name, data, body = {}) {
-    const { status, json, text } = await this.post(name, data, { body });
-    if (status !== 200 || json?.ok === false) throw new Error(`${name} was answered ${status}: ${text}`);
-    return json;
   }
 }
 

@@ -6,6 +6,7 @@ import { closeFrames } from "./frames.mjs";
 import { Host, runningHosts } from "./host.mjs";
 import { closeNodeServers } from "./node.mjs";
 import { closeRedis } from "./redis.mjs";
+import { SHARED, SharedHosts, WantsItsOwn } from "./shared.mjs";
 
 const DEADLINE = 60_000;
 const ownedByScenario = new Set();
@@ -16,6 +17,10 @@ export function scenario(name, body, { timeout = DEADLINE, skip = false } = {}) 
     try {
       await body(context);
     } catch (error) {
+      if (error instanceof WantsItsOwn) {
+        context.skip("it has hosts of its own");
+        return;
+      }
       for (const host of runningHosts()) console.error(host.tail());
       throw error;
     } finally {
@@ -29,9 +34,9 @@ export function scenario(name, body, { timeout = DEADLINE, skip = false } = {}) 
   });
 }
 
-/** The host of a whole file: started before its first test, ended after its last. */
+/** The host of a whole file: started before its first test, ended after its last; or the shared ones. */
 export function hostForFile(options) {
-  const host = new Host(options);
+  const host = SHARED ? new SharedHosts() : new Host(options);
   before(() => host.start());
   after(() => host.dispose());
   return host;
@@ -39,13 +44,12 @@ export function hostForFile(options) {
 
 /** A host of one scenario's own. */
 export async function startHost(options) {
-  const host = new Host(options);
-  ownedByScenario.add(host);
-  return host.start();
+  return preparedHost(options).start();
 }
 
 /** A host of one scenario's own that has not been started. */
 export function preparedHost(options) {
+  if (SHARED) throw new WantsItsOwn();
   const host = new Host(options);
   ownedByScenario.add(host);
   return host;

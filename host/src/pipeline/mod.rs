@@ -107,7 +107,8 @@ pub struct ServerEvent {
 impl Pipeline {
     /// Handles one event: each plugin that subscribed, in the configured order, sees it in a
     /// transaction of its own, and its effects follow. The first acknowledgement wins; a failure
-    /// answers only when nobody acknowledged.
+    /// answers only when nobody acknowledged, and that of one who could not read the payload only when
+    /// nobody could.
     async fn handle(
         self: &Arc<Self>,
         event: &Arc<Event>,
@@ -116,7 +117,7 @@ impl Pipeline {
         let subscribers = self.routes.subscribers(&event.namespace, &event.trigger);
         let mut effects = Vec::new();
         let mut answer = None;
-        let mut failure = None;
+        let mut failure: Option<Failure> = None;
         let mut called = false;
         for plugin in subscribers.iter() {
             let info = plugin.info();
@@ -132,7 +133,15 @@ impl Pipeline {
                     answer = answer.or(called.answer);
                     effects.extend(caused.await);
                 }
-                Err(why) => failure = failure.or(Some(why)),
+                Err(why) => {
+                    let misread = |failure: &Failure| failure.code == Code::InvalidPayload.as_str();
+                    if failure
+                        .as_ref()
+                        .is_none_or(|first| misread(first) && !misread(&why))
+                    {
+                        failure = Some(why);
+                    }
+                }
             }
         }
         let outcome = match (answer, failure) {

@@ -368,6 +368,10 @@ fn shared(configuration: &Configuration, args: &[Value]) -> Result<Reply, Failur
             "FORBIDDEN",
             format!("{} refuses", configuration.name),
         )),
+        Some("misread") => Err(failed(
+            "INVALID_PAYLOAD",
+            format!("{} cannot read it", configuration.name),
+        )),
         #[allow(clippy::panic)] // A trap is what the test asks for.
         Some("trap") => panic!("the test asked for a trap"),
         _ => Ok(Reply {
