@@ -7,6 +7,9 @@ import { mint } from "./tokens.mjs";
 
 export const TRANSPORTS = ["websocket", "polling"];
 
+/** How long an answer may take at most, in milliseconds: some events keep a plugin busy, on a busy machine. */
+const ANSWER = 30_000;
+
 const open = new Set();
 
 /** Closes every client that was opened since the last call. */
@@ -99,7 +102,7 @@ export class Client {
   /** Sends an event; resolves with all arguments of its acknowledgement. */
   async askAll(name, ...args) {
     const answered = new Promise((resolve) => this.socket.emit(name, ...args, (...answer) => resolve(answer)));
-    const answer = await within(answered, 10_000, `the answer to ${name}`);
+    const answer = await within(answered, ANSWER, `the answer to ${name}`);
     await this.host.caughtUp?.();
     return answer;
   }
