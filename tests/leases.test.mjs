@@ -270,6 +270,9 @@ scenario("who types is one state of a user on all hosts, and ends with the time,
   await next("ann", false);
   await type(laptop, true);
   await next("ann", true);
+  // What it tells others comes in order: who knows of this knows that she types.
+  await laptop.must("room:join", { roomId: "last" });
+  await waitFor(async () => (await listener.must("room:join", { roomId: "last" })).room.memberCount === 2, "both to be there");
   await hosts[2].kill();
   await next("ann", false, BURIED);
   assert.deepEqual(listener.heard("typing"), []);

@@ -232,6 +232,18 @@ for (const transport of TRANSPORTS) {
   });
 }
 
+for (const transport of TRANSPORTS) {
+  scenario(`who disconnects themselves is answered first (${transport})`, async () => {
+    for (const whole of [false, true]) {
+      for (let n = 0; n < 20; n += 1) {
+        const client = await connect(host, `leaver-${n}`, { transport });
+        await client.must("probe:disconnect", `connection:${client.id}`, "of one's own will", whole);
+        assert.match(await client.closed(), whole ? /^transport (close|error)$/ : /^io server disconnect$/);
+      }
+    }
+  });
+}
+
 scenario("a connection is in so many rooms and no more", async () => {
   const narrow = await startHost({ plugins: ["probe"], roomsPerConnection: 3 });
   const client = await connect(narrow, "collector");

@@ -114,14 +114,17 @@ scenario("devices on several hosts are one user, and each change is told once", 
   // Chosen on one, unchosen on the other.
   await phone.must("set-presence", "online");
   for (const watcher of watchers) await hears(watcher, "ben", ["online", "busy", "online"]);
+  const others = (expected) => waitFor(async () => {
+    const counts = await Promise.all(hosts.map(async (host) => (await host.request("/metrics")).text));
+    return counts.every((text, n) => text.includes(`switchboard_other_connections ${expected[n]}\n`));
+  }, `${expected} connections of others`);
   phone.close();
+  // Where two of one's connections end on two hosts at once, each host takes the other one to be there.
+  await others([3, 2, 3]);
   // One's last connection ends on one host, and the next begins on another in time.
   laptop.close();
   const tablet = await student(hosts[2], "ben");
-  await waitFor(async () => {
-    const counts = await Promise.all(hosts.map(async (host) => (await host.request("/metrics")).text));
-    return counts.every((text, n) => text.includes(`switchboard_other_connections ${n === 2 ? 2 : 3}\n`));
-  }, "the first two to be forgotten");
+  await others([3, 3, 2]);
   for (const watcher of watchers) await sees(watcher, { ben: "online" });
   tablet.close();
   for (const watcher of watchers) await hears(watcher, "ben", ["online", "busy", "online", "offline"]);

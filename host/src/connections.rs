@@ -139,6 +139,8 @@ pub struct Connection {
     closing: AtomicBool,
     deaf: AtomicBool,
     swept: AtomicBool,
+    /// Whether it ends once it has got its answer, and its transport with it.
+    end: Mutex<Option<bool>>,
 }
 
 impl std::fmt::Debug for Connection {
@@ -173,6 +175,19 @@ impl Connection {
     pub fn begin_ending(&self) -> bool {
         self.deaf.store(true, Ordering::Release);
         self.begin_closing()
+    }
+
+    /// Takes note that the connection ends once it has got the answer that it is owed, and its transport
+    /// with it or not.
+    pub fn end_when_answered(&self, transport: bool) {
+        let mut end = self.end.lock();
+        *end = Some(transport || end.unwrap_or(false));
+    }
+
+    /// Returns whether the transport ends, too, if the connection ends now that it has got its answer.
+    #[must_use]
+    pub fn take_end(&self) -> Option<bool> {
+        self.end.lock().take()
     }
 
     /// Tells whether nothing of the client's is taken any more.
@@ -428,6 +443,7 @@ impl Connections {
             closing: AtomicBool::new(false),
             deaf: AtomicBool::new(false),
             swept: AtomicBool::new(false),
+            end: Mutex::new(None),
         })
     }
 

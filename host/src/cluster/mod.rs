@@ -96,6 +96,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 /// How long a start waits for others to be heard.
 const HEARD: Duration = Duration::from_secs(10);
 
+/// How long it waits then for others to tell of their connections: they do so four times a second.
+const INTRODUCED: Duration = Duration::from_millis(500);
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
 /// This node's place among the others.
 pub struct Cluster {
     /// Its name among hosts, until it is taken for dead.
@@ -115,6 +119,8 @@ pub struct Cluster {
     /// When this node heard itself last, and when it began: a message that comes back says that those
     /// of others would come, too.
     echo: Mutex<Instant>,
+    /// To what is kept in Redis; to a cluster of them as a whole.
+    link: Link,
     /// What is taken when listening begins.
     prepared: Mutex<Option<Prepared>>,
     moved: mpsc::UnboundedSender<Moved>,
@@ -124,8 +130,6 @@ pub struct Cluster {
 }
 
 struct Prepared {
-    /// To what is kept in Redis; to a cluster of them as a whole.
-    link: Link,
     listening: watch::Sender<Health>,
     orders: Orders,
     moved: mpsc::UnboundedReceiver<Moved>,
@@ -183,8 +187,8 @@ impl Cluster {
             publisher,
             health,
             echo: Mutex::new(Instant::now()),
+            link,
             prepared: Mutex::new(Some(Prepared {
-                link,
                 listening,
                 orders,
                 moved: moves,
@@ -210,7 +214,7 @@ impl Cluster {
         let graveyard = Graveyard::new(
             self.clone(),
             pipeline.clone(),
-            prepared.link,
+            self.link.clone(),
             others.clone(),
         );
         let lease = Lease {
@@ -258,13 +262,38 @@ impl Cluster {
         tokio::spawn(tell_health(self.health.clone()));
     }
 
-    /// Waits until others are heard, for a while: without them the host serves as well, and says so.
+    /// Waits until others are heard, for a while: without them the host serves as well, and says so. Then
+    /// waits until their connections are known, for a moment: who is on another host already would be
+    /// taken for new here.
     pub async fn heard(&self) {
         let mut health = self.health.clone();
         let heard = health.wait_for(|health| *health == Health::Listening);
         if tokio::time::timeout(HEARD, heard).await.is_err() {
             tracing::error!("other hosts are not heard; going on alone until they are");
+            return;
         }
+        let introduced = async {
+            while !self.knows_all().await {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        };
+        // Somebody may listen who is no host.
+        tokio::time::timeout(INTRODUCED, introduced).await.ok();
+    }
+
+    /// Tells whether as many hosts are known as listen, where Redis can say that.
+    async fn knows_all(&self) -> bool {
+        if self.redis.cluster {
+            // Each server knows of its own listeners only.
+            return false;
+        }
+        let mut command = redis::cmd("PUBSUB");
+        command.arg("NUMSUB").arg(&self.letters);
+        let Ok(answer) = self.link.run(&command).await else {
+            return false;
+        };
+        let listeners = redis::from_redis_value::<(String, usize)>(answer);
+        listeners.is_ok_and(|(_, listeners)| self.names.known() + 1 >= listeners)
     }
 
     /// Says something to the other hosts.

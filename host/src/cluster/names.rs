@@ -32,6 +32,12 @@ impl Names {
         self.0.load().is_empty()
     }
 
+    /// Returns of how many other hosts all connections are known.
+    pub(super) fn known(&self) -> usize {
+        let others = self.0.load();
+        others.values().filter(|is_known| **is_known).count()
+    }
+
     /// Tells whether a host of this name, which listens since then, tells plugins of a user.
     pub(super) fn speaks_for(
         &self,

@@ -199,6 +199,13 @@ impl Others {
             connections: BTreeMap::new(),
         });
         node.heard = now;
+        if matches!(
+            said,
+            Said::Alive { changes: 0 } | Said::Changed { first: 0, .. }
+        ) {
+            // Nothing was said before.
+            node.known.get_or_insert(0);
+        }
         let everyone = &self.everyone;
         let missed = match said {
             Said::Alive { changes } => node.known != Some(changes),

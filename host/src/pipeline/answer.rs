@@ -61,6 +61,13 @@ impl<'a> OwedAnswer<'a> {
 
     fn settle(&mut self, outcome: Outcome) {
         self.answered = true;
+        self.send(outcome);
+        if let Some(transport) = self.connection.take_end() {
+            self.executor.disconnect(self.connection, transport);
+        }
+    }
+
+    fn send(&mut self, outcome: Outcome) {
         let failure = outcome.as_ref().err();
         self.executor
             .metrics

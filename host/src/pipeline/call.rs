@@ -9,7 +9,7 @@ use super::{
 use crate::{
     core::{
         code::{Code, Failure},
-        event::{Event, Notice},
+        event::{Event, Notice, Trigger},
         names::PluginName,
     },
     metrics,
@@ -133,6 +133,10 @@ impl Pipeline {
             namespace: &event.namespace,
             plugin: plugin.name(),
             depth: event.depth,
+            owed: match &event.trigger {
+                Trigger::Message { .. } => event.peer.as_ref().map(|peer| peer.connection),
+                _ => None,
+            },
         };
         let effects = self.executor.execute(steps, by);
         if let Some(done) = done {

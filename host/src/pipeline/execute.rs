@@ -52,6 +52,8 @@ pub struct By<'a> {
     pub plugin: &'a PluginName,
     /// How many events of plugins' making led to it.
     pub depth: u8,
+    /// The connection that is owed an answer, if a client's event led to it.
+    pub owed: Option<ConnectionId>,
 }
 
 /// Something that executing caused, for the mailbox of its connection.
@@ -135,7 +137,7 @@ impl Executor {
                     reason,
                     transport,
                 } => {
-                    self.disconnect_here(namespace, &who, &reason, transport);
+                    self.disconnect_here(namespace, &who, &reason, transport, by.owed);
                     if self.crosses(namespace, &who) {
                         self.relay.disconnect(namespace, &who, transport);
                     }
@@ -261,11 +263,21 @@ impl Executor {
         }
     }
 
-    /// Ends connections of this node.
-    pub fn disconnect_here(&self, namespace: &Namespace, who: &Who, reason: &str, transport: bool) {
+    /// Ends connections of this node; one that is owed an answer, once it has got that.
+    pub fn disconnect_here(
+        &self,
+        namespace: &Namespace,
+        who: &Who,
+        reason: &str,
+        transport: bool,
+        owed: Option<ConnectionId>,
+    ) {
         for connection in self.resolve(namespace, who) {
             tracing::info!(connection = %connection.id, reason, "a connection is ended");
-            self.disconnect(&connection, transport);
+            match owed == Some(connection.id) {
+                true => connection.end_when_answered(transport),
+                false => self.disconnect(&connection, transport),
+            }
         }
     }
 

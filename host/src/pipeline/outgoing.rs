@@ -181,6 +181,7 @@ fn send(executor: &Executor, unsent: &Unsent) {
         namespace: &namespace,
         plugin: &unsent.plugin,
         depth: 0,
+        owed: None,
     };
     executor.execute(steps, by);
 }

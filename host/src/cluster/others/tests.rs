@@ -139,6 +139,23 @@ proptest! {
 }
 
 #[test]
+fn who_has_told_of_nothing_yet_is_known_at_once() {
+    let now = Instant::now();
+    let mut own = Own::default();
+    let mut hears_it_live = others();
+    assert_eq!(hears_it_live.take(said(own.alive()), now), None);
+    let changed = said(own.change(vec![Change::Opened(member(name(1), "ann".to_owned()))]));
+    let mut hears_a_change = others();
+    for others in [&mut hears_it_live, &mut hears_a_change] {
+        assert_eq!(others.take(changed.clone(), now), None, "nothing to ask");
+        assert_eq!(others.count(), (1, 1));
+    }
+    let mut comes_later = others();
+    let asks = comes_later.take(said(own.alive()), now);
+    assert!(matches!(asks, Some(Said::Ask { .. })), "{asks:?}");
+}
+
+#[test]
 fn who_is_silent_is_buried_once_and_told_so() {
     let (mut own, mut others) = (Own::default(), others());
     let presence = everyone().presence;
