@@ -1,12 +1,9 @@
 // The plugin `announcements`: every line of its dialect, once right and once for each way to be wrong.
 
 import assert from "node:assert/strict";
-import { execFile } from "node:child_process";
-import { fileURLToPath } from "node:url";
-import { promisify } from "node:util";
 import { connect, settled, TRANSPORTS } from "./harness/clients.mjs";
-import { API_KEY } from "./harness/configuration.mjs";
 import { waitFor } from "./harness/deadline.mjs";
+import { runExample } from "./harness/examples.mjs";
 import { Redis } from "./harness/redis.mjs";
 import { hostForFile, scenario, startHost } from "./harness/scenario.mjs";
 import { SUITES } from "./harness/suites.mjs";
@@ -278,14 +275,9 @@ scenario("rules hold from the next event after they change, without a restart or
 });
 
 scenario("the example announces", async () => {
-  const script = fileURLToPath(new URL("../examples/announcements/announce.cjs", import.meta.url));
-  const modules = fileURLToPath(new URL("./node_modules", import.meta.url));
-  const run = (words, environment) => promisify(execFile)(process.execPath, [script, ...words], {
-    env: {
-      PATH: process.env.PATH, NODE_PATH: modules, SWITCHBOARD_URL: host.url, SWITCHBOARD_API_KEY: API_KEY,
-      TOM_TOKEN: mint({ userId: "tom", role: "educator" }), ANN_TOKEN: mint({ userId: "ann" }), ...environment,
-    },
-    timeout: 20_000,
+  const run = (words, environment) => runExample("announcements/announce.cjs", host, {
+    words,
+    environment: { TOM_TOKEN: mint({ userId: "tom", role: "educator" }), ANN_TOKEN: mint({ userId: "ann" }), ...environment },
   });
   const { stdout, stderr } = await run(["Trip", "on Friday"], {});
   assert.deepEqual([...stdout.trim().split("\n").sort(), stderr], [

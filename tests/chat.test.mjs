@@ -1,21 +1,15 @@
 // The plugin `chat`: every line of its dialect, once right and once for each way to be wrong.
 
 import assert from "node:assert/strict";
-import { execFile } from "node:child_process";
 import { once } from "node:events";
-import { cpSync, mkdtempSync, rmSync } from "node:fs";
-import { createServer } from "node:http";
 import { join } from "node:path";
-import { promisify } from "node:util";
 import { connect, settled, TRANSPORTS } from "./harness/clients.mjs";
-import { REPOSITORY } from "./harness/components.mjs";
-import { API_KEY } from "./harness/configuration.mjs";
 import { waitFor } from "./harness/deadline.mjs";
+import { runExample } from "./harness/examples.mjs";
 import { redisClient } from "./harness/node.mjs";
 import { Redis } from "./harness/redis.mjs";
 import { hostForFile, preparedHost, scenario, startHost } from "./harness/scenario.mjs";
 import { SUITES } from "./harness/suites.mjs";
-import { mint } from "./harness/tokens.mjs";
 
 const host = hostForFile(SUITES.chat);
 const RFC3339 = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/;
@@ -515,31 +509,9 @@ scenario("a wrong setting is refused by its name", async () => {
 });
 
 scenario("the example shows a conversation and its receipts", async () => {
-  const tokens = createServer((request, response) => {
-    const userId = new URL(request.url, "http://localhost").searchParams.get("user");
-    response.end(JSON.stringify({ token: mint({ userId }) }));
-  }).listen(0, "127.0.0.1");
-  await once(tokens, "listening");
-  // Beside these tests, where the client that it imports is installed.
-  const folder = mkdtempSync(join(REPOSITORY, "tests/node_modules/.example-"));
-  try {
-    const script = join(folder, "conversation.mjs");
-    cpSync(join(REPOSITORY, "examples/conversation/conversation.mjs"), script);
-    const { stdout } = await promisify(execFile)(process.execPath, [script, "good morning"], {
-      env: {
-        PATH: process.env.PATH,
-        SWITCHBOARD_URL: host.url,
-        SWITCHBOARD_API_KEY: API_KEY,
-        SWITCHBOARD_TOKENS: `http://127.0.0.1:${tokens.address().port}/`,
-      },
-      timeout: 30_000,
-    });
-    assert.deepEqual(stdout.trim().split("\n").sort(), [
-      "ann's message is delivered: ben", "ann's message is seen: ben",
-      "ben hears from ann: good morning", "stored once",
-    ]);
-  } finally {
-    rmSync(folder, { recursive: true, force: true });
-    tokens.close();
-  }
+  const { stdout } = await runExample("conversation/conversation.mjs", host, { words: ["good morning"] });
+  assert.deepEqual(stdout.trim().split("\n").sort(), [
+    "ann's message is delivered: ben", "ann's message is seen: ben",
+    "ben hears from ann: good morning", "stored once",
+  ]);
 });

@@ -1,21 +1,14 @@
 // The examples do what they say.
 
 import assert from "node:assert/strict";
-import { execFile } from "node:child_process";
-import { fileURLToPath } from "node:url";
-import { promisify } from "node:util";
 import { connect } from "./harness/clients.mjs";
-import { API_KEY } from "./harness/configuration.mjs";
+import { runExample } from "./harness/examples.mjs";
 import { hostForFile, scenario } from "./harness/scenario.mjs";
 
 const host = hostForFile({ plugins: ["rooms", "greeter"] });
-const script = fileURLToPath(new URL("../examples/node-backend/announce.mjs", import.meta.url));
 
 /** Runs the Node backend as its README says. */
-const backend = (words, key = API_KEY) =>
-  promisify(execFile)(process.execPath, [script, ...words], {
-    env: { PATH: process.env.PATH, SWITCHBOARD_URL: host.url, SWITCHBOARD_API_KEY: key },
-  });
+const backend = (words, environment) => runExample("node-backend/announce.mjs", host, { words, environment });
 
 scenario("the Node backend announces, speaks in a room and asks", async () => {
   const ann = await connect(host, "ann");
@@ -32,7 +25,7 @@ scenario("the Node backend announces, speaks in a room and asks", async () => {
 
 scenario("the Node backend prints what went wrong", async () => {
   await assert.rejects(backend(["post", "room-stats", '{"roomId":"nowhere"}']), /404.*NOT_FOUND/s);
-  await assert.rejects(backend(["announce", "x"], "a-key-that-is-not-the-hosts"), /401.*AUTH_FAILED/s);
+  await assert.rejects(backend(["announce", "x"], { SWITCHBOARD_API_KEY: "a-key-that-is-not-the-hosts" }), /401.*AUTH_FAILED/s);
 });
 
 scenario("the greeter greets", async () => {

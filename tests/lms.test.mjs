@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { connect, settled, TRANSPORTS } from "./harness/clients.mjs";
+import { runExample } from "./harness/examples.mjs";
 import { hostForFile, scenario } from "./harness/scenario.mjs";
 import { SUITES } from "./harness/suites.mjs";
 
@@ -252,4 +253,12 @@ scenario("server events that are wrong are answered so", async () => {
     const { json } = await host.post(name, data, { body: { plugin: "lms" } });
     assert.equal(json?.error?.code, "INVALID_PAYLOAD", `${name} ${JSON.stringify(data)}: ${JSON.stringify(json)}`);
   }
+});
+
+scenario("the example shows a course", async () => {
+  const { stdout } = await runExample("course/course.mjs", host);
+  assert.deepEqual(stdout.trim().split("\n").sort(), [
+    "ann hears: Exam: on Monday", "ann hears: ben is online", "ann hears: ben types", "ben comes again: FORBIDDEN",
+    "ben hears: Exam: on Monday", "in the course: ann, ben",
+  ]);
 });

@@ -2,20 +2,14 @@
 // when hosts die, and when answers and the end meet.
 
 import assert from "node:assert/strict";
-import { execFile } from "node:child_process";
 import { once } from "node:events";
-import { cpSync, mkdtempSync, rmSync, symlinkSync } from "node:fs";
-import { createServer } from "node:http";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { promisify } from "node:util";
 import { connect, settled, TRANSPORTS } from "./harness/clients.mjs";
-import { REPOSITORY } from "./harness/components.mjs";
 import { waitFor } from "./harness/deadline.mjs";
+import { runExample } from "./harness/examples.mjs";
 import { Redis } from "./harness/redis.mjs";
 import { hostForFile, preparedHost, scenario, startHost } from "./harness/scenario.mjs";
 import { SUITES } from "./harness/suites.mjs";
-import { mint } from "./harness/tokens.mjs";
 
 const host = hostForFile(SUITES.quiz);
 const RFC3339 = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/;
@@ -353,33 +347,15 @@ scenario("thousands who take a quiz are all told that it is over", async () => {
 }, { timeout: 120_000 });
 
 scenario("the example shows a quiz from its start to its end", async () => {
-  const directory = mkdtempSync(join(tmpdir(), "switchboard-quiz-"));
-  const tokens = createServer((request, response) => {
-    const { searchParams } = new URL(request.url, "http://tokens");
-    response.end(JSON.stringify({ token: mint({ userId: searchParams.get("user"), role: searchParams.get("role") }) }));
-  }).listen(0, "127.0.0.1");
-  try {
-    await once(tokens, "listening");
-    cpSync(join(REPOSITORY, "examples/quiz"), directory, { recursive: true });
-    // What `npm install` does there.
-    rmSync(join(directory, "node_modules"), { recursive: true, force: true });
-    symlinkSync(join(REPOSITORY, "tests/node_modules"), join(directory, "node_modules"));
-    const { stdout } = await promisify(execFile)(process.execPath, [join(directory, "quiz.mjs")], {
-      env: { PATH: process.env.PATH, SWITCHBOARD_URL: host.url, SWITCHBOARD_TOKENS: `http://127.0.0.1:${tokens.address().port}` },
-      timeout: 30_000,
-    });
-    for (const line of [
-      /^tom → quiz-start \{"ok":true,/m,
-      /^tom ← quiz-progress \{.*"started":2,/m,
-      /^ann ← quiz-started \{.*"title":"Week 1"/m,
-      /^ann → quiz-submit \{"ok":true,.*"score":2,"maxScore":3\}/m,
-      /^ben ← quiz-resumed \{.*"answers":\{"even":\["4","2"\]\}/m,
-      /^ann ← quiz-ended \{.*"score":2\}/m,
-      /^ben ← quiz-ended \{.*"score":1\}/m,
-      /^ben → quiz-answer \{.*"code":"QUIZ_CLOSED"/m,
-    ]) assert.match(stdout, line);
-  } finally {
-    tokens.close();
-    rmSync(directory, { recursive: true, force: true });
-  }
+  const { stdout } = await runExample("quiz/quiz.mjs", host);
+  for (const line of [
+    /^tom → quiz-start \{"ok":true,/m,
+    /^tom ← quiz-progress \{.*"started":2,/m,
+    /^ann ← quiz-started \{.*"title":"Week 1"/m,
+    /^ann → quiz-submit \{"ok":true,.*"score":2,"maxScore":3\}/m,
+    /^ben ← quiz-resumed \{.*"answers":\{"even":\["4","2"\]\}/m,
+    /^ann ← quiz-ended \{.*"score":2\}/m,
+    /^ben ← quiz-ended \{.*"score":1\}/m,
+    /^ben → quiz-answer \{.*"code":"QUIZ_CLOSED"/m,
+  ]) assert.match(stdout, line);
 });

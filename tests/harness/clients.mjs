@@ -5,7 +5,10 @@ import { SOON, within } from "./deadline.mjs";
 import { SHARED } from "./shared.mjs";
 import { mint } from "./tokens.mjs";
 
-export const TRANSPORTS = ["websocket", "polling"];
+const { SWITCHBOARD_TEST_TRANSPORT: only } = process.env;
+
+/** What tests are run on, the first unless they say otherwise; or the one that the environment names. */
+export const TRANSPORTS = only ? [only] : ["websocket", "polling"];
 
 /** How long an answer may take at most, in milliseconds: some events keep a plugin busy, on a busy machine. */
 const ANSWER = 30_000;
@@ -24,7 +27,7 @@ export class Client {
    * `token` goes into `auth`; `query`, `headers`, `namespace` and `reconnect` as one would expect.
    * Nothing is opened before `connect`, `open` or `refusal`.
    */
-  constructor(host, { transport = "websocket", token, auth, query, headers, namespace = "/", reconnect = false } = {}) {
+  constructor(host, { transport = TRANSPORTS[0], token, auth, query, headers, namespace = "/", reconnect = false } = {}) {
     this.host = host;
     this.inbox = [];
     this.waiting = new Set();
