@@ -113,20 +113,24 @@ impl Backlog {
     }
 
     fn has_room_in(&self, counted: &mut Counted, transports: &Transports, session: &str) -> bool {
-        if counted.queued >= counted.look_at {
-            // What was opened as a WebSocket stays on its stream, whichever others name the session.
-            let upgraded = || transports.stream_of(session);
-            let stream = self.opened_on().or_else(upgraded);
-            let written = match &stream {
-                Some(stream) => stream.written(),
-                None => self.fetched.load(Ordering::Relaxed),
-            };
-            let stream = stream.as_ref().map(Arc::downgrade).unwrap_or_default();
-            if counted.wait_on(stream, written, self.limit) >= self.limit {
-                return false;
-            }
-        }
-        true
+        counted.queued < counted.look_at || self.look(counted, transports, session) < self.limit
+    }
+
+    /// Returns how much waits.
+    pub(super) fn waits(&self, transports: &Transports, session: &str) -> u64 {
+        self.look(&mut self.counted.lock(), transports, session)
+    }
+
+    fn look(&self, counted: &mut Counted, transports: &Transports, session: &str) -> u64 {
+        // What was opened as a WebSocket stays on its stream, whichever others name the session.
+        let upgraded = || transports.stream_of(session);
+        let stream = self.opened_on().or_else(upgraded);
+        let written = match &stream {
+            Some(stream) => stream.written(),
+            None => self.fetched.load(Ordering::Relaxed),
+        };
+        let stream = stream.as_ref().map(Arc::downgrade).unwrap_or_default();
+        counted.wait_on(stream, written, self.limit)
     }
 }
 

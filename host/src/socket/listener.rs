@@ -24,7 +24,7 @@ use std::{
         atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -35,6 +35,11 @@ use tower::ServiceExt;
 
 /// How long a transport may take to write out what is queued before it is cut.
 const FLUSH_TIME: Duration = Duration::from_secs(5);
+
+/// How long what is queued may wait for the next poll of a session that ends: who is there polls all the
+/// time.
+const POLLED_TIME: Duration = Duration::from_secs(1);
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// How long data may stay unacknowledged by the peer's TCP before the stream is given up; a stalled
 /// peer would otherwise keep its socket for ever.
@@ -290,7 +295,8 @@ impl Transports {
         let backlog = socket.req_parts().extensions.get::<Arc<Backlog>>();
         switches.extend(backlog.and_then(|backlog| backlog.opened_on()));
         if socket.transport_type() == TransportType::Polling {
-            self.close_polling(session);
+            let waits = backlog.filter(|_| reason != CloseReason::SlowConsumer);
+            self.close_polling(session, waits.cloned());
         } else if switches.is_empty() {
             tracing::error!("a WebSocket without a stream of the host's");
         }
@@ -299,13 +305,22 @@ impl Transports {
         }
     }
 
-    /// Ends a polling session by the request with which its client would.
-    fn close_polling(&self, session: String) {
+    /// Ends a polling session by the request with which its client would; what waits for its next poll
+    /// would be lost with it, so that is waited for.
+    fn close_polling(self: &Arc<Self>, session: String, waits: Option<Arc<Backlog>>) {
         let Some(router) = self.router.get().cloned() else {
             return;
         };
         let uri = format!("{}/?EIO=4&transport=polling&sid={session}", self.path);
+        let transports = self.clone();
         tokio::spawn(async move {
+            let end = Instant::now() + POLLED_TIME;
+            while let Some(backlog) = &waits
+                && backlog.waits(&transports, &session) > 0
+                && Instant::now() < end
+            {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
             let request = Request::post(uri).body(Body::from("1"));
             if let Ok(request) = request {
                 // The service never fails; an unknown session is an answer like any other.
