@@ -20,8 +20,6 @@ export const SUITES = {
   classroom: {
     plugins: ["classroom", "lms", "rooms", "probe"],
     roleAliases: { teacher: "educator" },
-    // A file of a million bytes, and what is said about it.
-    maxMessageBytes: 1_010_000,
   },
   lms: { plugins: ["lms", "rooms", "probe"] },
   quiz: { plugins: ["quiz"] },
