@@ -12,6 +12,7 @@
 //! | [`msgpack`] | JSON with attachments, as Node.js writes it |
 //! | [`publisher`] | the way out |
 //! | [`inbox`] | the way in |
+//! | [`complaints`] | what goes wrong with messages, said now and then |
 //! | [`letters`] | what hosts tell each other about their connections |
 //! | [`own`], [`others`] | what this one tells, and what others have told |
 //! | [`names`] | which hosts there are, and which of them tells of a user |
@@ -37,6 +38,7 @@
 
 pub mod bridge;
 mod burial;
+mod complaints;
 pub mod config;
 mod format;
 mod inbox;
@@ -57,6 +59,7 @@ mod wire;
 
 use self::{
     burial::Graveyard,
+    complaints::Complaints,
     config::{ClusterConfig, Mode},
     format::Format,
     inbox::Inbox,
@@ -248,6 +251,7 @@ impl Cluster {
             cluster: self.clone(),
             pipeline: pipeline.clone(),
             others,
+            complaints: Arc::new(Mutex::new(Complaints::new("other hosts"))),
         };
         let topics = inbox.topics();
         let inbox = Arc::new(inbox);
