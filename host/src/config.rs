@@ -205,6 +205,10 @@ impl Config {
         let key = &self.cluster.key;
         problems.extend(channels::problems(&self.channels, &self.redis, key));
         problems.extend(self.redis.problems());
+        if self.cluster.view && !self.joins_others() {
+            problems
+                .push("cluster.view: needs a Redis (redis.url), and cluster.enabled".to_owned());
+        }
         problems.extend(self.plugins.problems());
         for (name, plugin) in &self.plugin {
             problems.extend(plugin.problems(name));

@@ -391,9 +391,19 @@ impl Presence {
             .unwrap_or_default()
     }
 
+    /// Returns all users of whom anything is known.
+    #[must_use]
+    pub fn everybody(&self) -> Vec<UserId> {
+        self.people
+            .iter()
+            .map(|entry| entry.key().clone())
+            .collect()
+    }
+
     // ---- telling --------------------------------------------------------------------------------
 
     fn look_at(&self, user: &UserId) {
+        self.journal.touched(user);
         self.changed.lock().insert(user.clone());
         self.news.notify_one();
     }

@@ -157,6 +157,7 @@ impl Rooms {
         }
         let typing = std::mem::take(&mut membership.typing);
         let user = membership.identity.user.clone();
+        self.journal.touched(&user);
         let own = RoomName::of_user(&user);
         let mut exits = Vec::new();
         for room in membership.rooms.clone() {
@@ -253,6 +254,7 @@ impl Rooms {
         let presences = entry.users.entry(user.clone()).or_default();
         let first = presences.is_none();
         presences.members += 1;
+        self.journal.touched(user);
         Change::Joined { first }
     }
 
@@ -322,6 +324,7 @@ impl Rooms {
         let Some(mut entry) = self.rooms.get_mut(&key) else {
             return false;
         };
+        self.journal.touched(user);
         if typing {
             let count = entry.typing.entry(user.clone()).or_insert(0);
             *count += 1;
@@ -336,6 +339,12 @@ impl Rooms {
         self.with_room(namespace, room, |room| {
             room.typing.keys().cloned().collect()
         })
+    }
+
+    /// Tells whether a user types in a room.
+    #[must_use]
+    pub fn types(&self, namespace: &Namespace, room: &RoomName, user: &UserId) -> bool {
+        self.with_room(namespace, room, |room| room.typing.contains_key(user))
     }
 
     /// Returns whether it was the last of its user, and whether its user has stopped typing. By who
@@ -370,6 +379,7 @@ impl Rooms {
         if last {
             found.users.remove(user);
         }
+        self.journal.touched(user);
         if found.users.is_empty() {
             entry.remove();
         }

@@ -20,8 +20,6 @@ export const SUITES = {
   classroom: {
     plugins: ["classroom", "lms", "rooms", "probe"],
     roleAliases: { teacher: "educator" },
-    // A file of a million bytes, and what is said about it.
-    maxMessageBytes: 1_010_000,
   },
   lms: { plugins: ["lms", "rooms", "probe"] },
   quiz: { plugins: ["quiz"] },
@@ -31,8 +29,8 @@ export const SUITES = {
 /** A host on which all of them can run at once. */
 export const TOGETHER = {
   ...Object.assign({}, ...Object.values(SUITES)),
-  // The shared hosts' own scouts use `probe`.
   // Both take `signal`; where neither can read one, the first says what it expected.
   order: ["classroom", "chat"],
+  // The shared hosts' own scouts use `probe`.
   plugins: [...new Set(Object.values(SUITES).flatMap(({ plugins }) => plugins))],
 };

@@ -18,6 +18,13 @@ pub struct ClusterConfig {
     /// Bytes that may wait to be published, such as while Redis is away; and as many of what plugins
     /// publish to channels. What comes beyond is lost to other nodes, or listeners, and counted.
     pub queue_bytes: usize,
+    /// Whether who is connected, where, and seen as what is kept in Redis for other services to read.
+    pub view: bool,
+    /// What the keys of that begin with; `redis.prefix`, then `:view:`, when unset.
+    pub view_prefix: Option<String>,
+    /// The prefix of the rooms that are in it, by the rest of their names; all, by their whole names, when
+    /// unset.
+    pub view_rooms: Option<String>,
 }
 
 impl Default for ClusterConfig {
@@ -28,6 +35,9 @@ impl Default for ClusterConfig {
             mode: Mode::Classic,
             subscriptions: Subscriptions::Dynamic,
             queue_bytes: 16 << 20,
+            view: false,
+            view_prefix: None,
+            view_rooms: None,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{
     Cluster,
+    complaints::Complaints,
     format::Format,
     leases,
     msgpack::{self, Malformed},
@@ -28,6 +29,7 @@ pub(super) struct Inbox {
     pub(super) cluster: Arc<Cluster>,
     pub(super) pipeline: Arc<Pipeline>,
     pub(super) others: Arc<Mutex<Others>>,
+    pub(super) complaints: Arc<Mutex<Complaints>>,
 }
 
 impl Inbox {
@@ -60,7 +62,10 @@ impl Inbox {
 
     fn malformed(&self, channel: &str, why: &str) {
         count(&self.cluster.metrics.relay_lost, "malformed");
-        tracing::warn!(channel, why, "another node sent what cannot be understood");
+        let why = format!("{why} (channel {channel})");
+        self.complaints
+            .lock()
+            .complain("another node sent what cannot be understood", why);
     }
 
     fn take_of(&self, format: &Format, channel: &str, bytes: &[u8]) -> Result<(), Malformed> {

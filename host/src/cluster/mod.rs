@@ -12,12 +12,14 @@
 //! | [`msgpack`] | JSON with attachments, as Node.js writes it |
 //! | [`publisher`] | the way out |
 //! | [`inbox`] | the way in |
+//! | [`complaints`] | what goes wrong with messages, said now and then |
 //! | [`letters`] | what hosts tell each other about their connections |
 //! | [`own`], [`others`] | what this one tells, and what others have told |
 //! | [`names`] | which hosts there are, and which of them tells of a user |
 //! | [`leases`] | that this one lives, and who else does |
 //! | [`burial`] | who is taken for dead, by whom |
 //! | [`status`] | all that, for operators |
+//! | [`view`] | who is connected and where, in Redis for other services to read |
 //! | [`bridge`] | channels of Redis and plugins |
 //!
 //! | in Redis | type | lives | what |
@@ -36,6 +38,7 @@
 
 pub mod bridge;
 mod burial;
+mod complaints;
 pub mod config;
 mod format;
 mod inbox;
@@ -51,10 +54,12 @@ mod questions;
 mod sharded;
 pub mod status;
 mod subscriptions;
+mod view;
 mod wire;
 
 use self::{
     burial::Graveyard,
+    complaints::Complaints,
     config::{ClusterConfig, Mode},
     format::Format,
     inbox::Inbox,
@@ -67,6 +72,7 @@ use self::{
     publisher::{Counters, Publisher, Ways},
     questions::Questions,
     subscriptions::Subscriptions,
+    view::{View, Writer},
 };
 use crate::{
     core::{
@@ -114,6 +120,8 @@ pub struct Cluster {
     /// In the sharded mode.
     subscriptions: Option<Subscriptions>,
     questions: Questions,
+    /// What other services read, where that is wanted.
+    view: Option<Arc<View>>,
     publisher: Publisher,
     health: watch::Receiver<Health>,
     /// When this node heard itself last, and when it began: a message that comes back says that those
@@ -130,6 +138,8 @@ pub struct Cluster {
 }
 
 struct Prepared {
+    /// By which the writer of the view is asked for the last of it.
+    view: Option<mpsc::UnboundedReceiver<oneshot::Sender<()>>>,
     listening: watch::Sender<Health>,
     orders: Orders,
     moved: mpsc::UnboundedReceiver<Moved>,
@@ -176,6 +186,12 @@ impl Cluster {
             .map(|namespace| Format::new(config, namespace, &own))
             .collect();
         let (channels, orders) = Channels::new();
+        let prefix = || format!("{}:view:", redis.prefix);
+        let view = config.view.then(|| {
+            let prefix = config.view_prefix.clone().unwrap_or_else(prefix);
+            View::new(prefix, config.view_rooms.clone())
+        });
+        let (view, view_asked) = view.unzip();
         Ok(Arc::new(Self {
             node: Mutex::new(fresh_node()),
             names: Arc::default(),
@@ -184,11 +200,13 @@ impl Cluster {
             subscriptions: is_sharded.then(|| Subscriptions::new(&formats, channels)),
             formats,
             questions: Questions::new(ack_timeout),
+            view,
             publisher,
             health,
             echo: Mutex::new(Instant::now()),
             link,
             prepared: Mutex::new(Some(Prepared {
+                view: view_asked,
                 listening,
                 orders,
                 moved: moves,
@@ -233,6 +251,7 @@ impl Cluster {
             cluster: self.clone(),
             pipeline: pipeline.clone(),
             others,
+            complaints: Arc::new(Mutex::new(Complaints::new("other hosts"))),
         };
         let topics = inbox.topics();
         let inbox = Arc::new(inbox);
@@ -259,6 +278,11 @@ impl Cluster {
             move |channel, bytes| inbox.take(channel, bytes),
         ));
         tokio::spawn(lease.live());
+        if let (Some(view), Some(asked)) = (self.view.clone(), prepared.view) {
+            let (cluster, link) = (self.clone(), self.link.clone());
+            let writer = Writer::new(view, cluster, pipeline.clone(), link);
+            tokio::spawn(writer.write(asked));
+        }
         tokio::spawn(tell_health(self.health.clone()));
     }
 
@@ -320,6 +344,18 @@ impl Cluster {
     /// Tells whether this node has heard itself within a time.
     fn hears_itself(&self, now: Instant, within: Duration) -> bool {
         now < *self.echo.lock() + within
+    }
+
+    /// Tells whether others hear what this node says, as far as it can know. What is told while they are
+    /// out of reach they would tell again; and one that has slept may have been taken for dead.
+    fn is_heard(&self, now: Instant) -> bool {
+        self.trouble().is_none() && self.hears_itself(now, AWAKE)
+    }
+
+    /// Tells whether it is known who tells of whom.
+    fn may_speak(&self) -> bool {
+        let now = Instant::now();
+        self.is_heard(now) && self.names.is_settled(*self.since.lock(), now)
     }
 
     fn want(&self, wanted: Wanted) {
@@ -397,11 +433,15 @@ impl Journal for Cluster {
         self.moved.send(moved).ok();
     }
 
+    fn touched(&self, user: &UserId) {
+        if let Some(view) = &self.view {
+            view.touched(user);
+        }
+    }
+
     fn speaks_for(&self, user: &UserId) -> bool {
-        // What is told while others are out of reach they would not hear, and tell again; and one that
-        // has slept may have been taken for dead.
         let now = Instant::now();
-        if self.trouble().is_some() || !self.hears_itself(now, AWAKE) {
+        if !self.is_heard(now) {
             return false;
         }
         let (own, since) = (self.node.lock().clone(), *self.since.lock());
@@ -450,6 +490,9 @@ impl Relay for Cluster {
 
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
+            if let Some(view) = &self.view {
+                view.flush().await;
+            }
             let (done, said) = oneshot::channel();
             self.want(Wanted::Bye(done));
             said.await.ok();

@@ -27,6 +27,16 @@ impl Names {
         changes
     }
 
+    /// Returns the other hosts, and whether all of their connections are known.
+    pub(super) fn all(&self) -> Arc<BTreeMap<String, bool>> {
+        self.0.load_full()
+    }
+
+    /// Tells whether a host that listens since then knows all that it takes to tell plugins of users.
+    pub(super) fn is_settled(&self, since: Instant, now: Instant) -> bool {
+        now >= since + SETTLING && self.0.load().values().all(|is_known| *is_known)
+    }
+
     /// Tells whether there is no other host.
     pub(super) fn is_empty(&self) -> bool {
         self.0.load().is_empty()
@@ -47,9 +57,8 @@ impl Names {
         now: Instant,
     ) -> bool {
         let others = self.0.load();
-        let is_settled = now >= since + SETTLING && others.values().all(|is_known| *is_known);
         let weight = weight(own, user);
-        is_settled && others.keys().all(|name| self::weight(name, user) < weight)
+        self.is_settled(since, now) && others.keys().all(|name| self::weight(name, user) < weight)
     }
 }
 

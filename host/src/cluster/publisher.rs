@@ -1,12 +1,13 @@
 //! The way out: messages are published one after the other, in the order in which they were given.
 //! While Redis is away they wait, as far as there is room, and not for long.
 
-use super::packets::Outgoing;
+use super::{complaints::Complaints, packets::Outgoing};
 use crate::{
     link::{Link, is_passing, listener::Health, slot_of},
     metrics::{Of, count},
 };
 use futures_util::future::join_all;
+use parking_lot::Mutex;
 use prometheus_client::metrics::{counter::Counter, family::Family};
 use redis::{RedisError, cluster_routing::Slot};
 use std::{
@@ -100,6 +101,7 @@ impl Publisher {
         let counted = Counted {
             waiting: waiting.clone(),
             counters: counters.clone(),
+            complaints: Mutex::new(Complaints::new("publishing")),
         };
         tokio::spawn(publish(ways, health, given, counted));
         Self {
@@ -145,6 +147,7 @@ impl Publisher {
 struct Counted {
     waiting: Arc<AtomicUsize>,
     counters: Counters,
+    complaints: Mutex<Complaints>,
 }
 
 impl Counted {
@@ -282,7 +285,10 @@ async fn publish_all(ways: &Ways, batch: &mut VecDeque<Message>, counted: &Count
             }
             // What Redis refuses it would refuse again, and what it took of it would go out again.
             Err(NotPublished::Answer(error)) => {
-                tracing::error!(%error, "Redis refuses what is to be published");
+                counted
+                    .complaints
+                    .lock()
+                    .complain("Redis refuses what is to be published", error.to_string());
                 for _ in &messages {
                     count(&counted.counters.lost, "refused");
                 }
@@ -364,6 +370,7 @@ mod tests {
                 published: Counter::default(),
                 lost: Family::default(),
             },
+            complaints: Mutex::new(Complaints::new("publishing")),
         };
         let all = counted.drop_doubtful(all);
         assert_eq!(all.len(), 2);

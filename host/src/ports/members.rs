@@ -120,6 +120,10 @@ pub trait Journal: Send + Sync {
     /// Takes note. Never waits.
     fn note(&self, moved: Moved);
 
+    /// Takes note that something about a user may have changed, on this node or another one: connections,
+    /// rooms, typing, or what the user is seen as. Never waits, and takes no lock of others.
+    fn touched(&self, _user: &UserId) {}
+
     /// Tells whether it is this node that tells plugins what a user is seen as. It is one of all, and
     /// while they do not reach each other it may be none.
     fn speaks_for(&self, user: &UserId) -> bool;

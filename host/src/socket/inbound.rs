@@ -73,12 +73,14 @@ impl MessageHandler<HostAdapter, InOrder> for Inbound {
 impl Inbound {
     fn parse(&self, packet: &str, attachments: &[Bytes]) -> Result<(EventName, String), Failure> {
         let invalid = |why: String| Failure::new(Code::InvalidPayload, why);
-        let bytes = packet.len() + attachments.iter().map(Bytes::len).sum::<usize>();
-        if bytes > self.max_message_bytes {
-            return Err(invalid(format!(
-                "the message has {bytes} bytes, of at most {}",
-                self.max_message_bytes
-            )));
+        let attached = attachments.iter().map(Bytes::len).sum::<usize>();
+        for (bytes, what) in [(packet.len(), "text"), (attached, "attachments")] {
+            if bytes > self.max_message_bytes {
+                return Err(invalid(format!(
+                    "the message has {bytes} bytes of {what}, of at most {}",
+                    self.max_message_bytes
+                )));
+            }
         }
         let (name, args) =
             payload::split_packet(packet).map_err(|error| invalid(error.to_string()))?;

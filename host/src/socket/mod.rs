@@ -53,7 +53,7 @@ pub fn mount(
 ) -> (Router, Arc<Edge>) {
     let locals: adapter::Locals = Arc::new(DashMap::new());
     let parser = ParserConfig::common()
-        .max_incoming_binary_buf_size(config.max_message_bytes)
+        .max_incoming_binary_buf_size(config.max_message_bytes + PACKET_OVERHEAD)
         .max_incoming_binaries(1_000);
     // Base64 makes four characters of three bytes.
     let polling_bytes = config.max_message_bytes / 3 * 4 + PACKET_OVERHEAD;

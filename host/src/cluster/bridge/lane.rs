@@ -6,7 +6,7 @@
 //! messages of a channel at most.
 
 use super::{
-    complaints::Complaints,
+    super::complaints::Complaints,
     config::ChannelConfig,
     lease::{Granted, Lease, TENURE, Wish},
     silence::Silence,
@@ -128,7 +128,7 @@ impl Lane {
         let now = Instant::now();
         Self {
             metrics: parts.pipeline.executor.metrics.clone(),
-            complaints: Complaints::new(parts.channel.clone()),
+            complaints: Complaints::new(parts.channel.as_str()),
             ear: parts.ear,
             channel: parts.channel,
             config: parts.config,
@@ -163,6 +163,7 @@ impl Lane {
             let now = Instant::now();
             self.look_after(now);
             if stopping.is_cancelled() && self.is_done() && asking.is_none() {
+                self.complaints.say_all(now);
                 return;
             }
             if asking.is_none()

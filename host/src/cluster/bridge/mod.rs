@@ -7,7 +7,6 @@
 //! | [`waiting`] | the messages that are nobody's yet, by their positions |
 //! | [`lease`] | who handles them, and how far they are, in Redis |
 //! | [`silence`] | what to do when Redis does not answer |
-//! | [`complaints`] | what goes wrong, said now and then |
 //!
 //! All hosts listen, and the one with the lease of a channel handles its messages. The others keep what
 //! it has not claimed yet; so a hand-over skips nothing and doubles nothing:
@@ -22,7 +21,6 @@
 //!
 //! What is published while no host listens, as while Redis is away, is heard by nobody.
 
-mod complaints;
 pub mod config;
 mod lane;
 mod lease;
@@ -37,6 +35,7 @@ use self::{
 };
 use super::{
     HEARD,
+    complaints::Complaints,
     config::ClusterConfig,
     packets::Outgoing,
     publisher::{Counters, Publisher, Ways},
@@ -77,6 +76,7 @@ pub struct Bridge {
     health: watch::Receiver<Health>,
     metrics: Arc<Metrics>,
     settled: Mutex<Vec<watch::Receiver<bool>>>,
+    complaints: Mutex<Complaints>,
 }
 
 impl Bridge {
@@ -113,6 +113,7 @@ impl Bridge {
             health,
             metrics,
             settled: Mutex::default(),
+            complaints: Mutex::new(Complaints::new("publishing")),
         }))
     }
 
@@ -245,9 +246,9 @@ impl Channels for Bridge {
     fn publish(&self, channel: &ChannelName, payload: String) {
         if is_own(channel.as_str(), &self.redis.prefix, &self.key) {
             count(&self.metrics.publish_lost, "reserved");
-            tracing::error!(
-                %channel,
-                "a plugin may publish where hosts themselves speak, and has; it was not published (plugin.NAME.channels)"
+            self.complaints.lock().complain(
+                "a plugin may publish where hosts themselves speak, and has; it was not published (plugin.NAME.channels)",
+                format!("channel {channel}"),
             );
             return;
         }

@@ -1,7 +1,6 @@
-//! What goes wrong with the messages of a channel, said once a minute with how often, so that a flood of
-//! them does not become one of the log.
+//! What goes wrong with messages, said once a minute with how often, so that a flood of them does not
+//! become one of the log.
 
-use crate::core::channel::ChannelName;
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
@@ -22,14 +21,15 @@ struct Trouble {
 /// See the module's page.
 #[derive(Debug)]
 pub(super) struct Complaints {
-    channel: ChannelName,
+    /// What they are about, such as a channel.
+    about: String,
     troubles: BTreeMap<&'static str, Trouble>,
 }
 
 impl Complaints {
-    pub(super) fn new(channel: ChannelName) -> Self {
+    pub(super) fn new(about: impl Into<String>) -> Self {
         Self {
-            channel,
+            about: about.into(),
             troubles: BTreeMap::new(),
         }
     }
@@ -41,6 +41,17 @@ impl Complaints {
         trouble.last = why;
     }
 
+    /// Takes note of a message, and says what was not said yet, as far as it is time.
+    pub(super) fn complain(&mut self, what: &'static str, why: String) {
+        self.note(what, 1, why);
+        self.say(Instant::now());
+    }
+
+    /// Says what was not said yet, whether it is time or not: nothing more will come.
+    pub(super) fn say_all(&mut self, now: Instant) {
+        self.say(now + EVERY);
+    }
+
     /// Says what was not said yet, as far as it is time. Returns how many kinds of trouble that were.
     pub(super) fn say(&mut self, now: Instant) -> usize {
         let mut said = 0;
@@ -50,7 +61,7 @@ impl Complaints {
                 continue;
             }
             tracing::warn!(
-                channel = %self.channel,
+                about = self.about,
                 messages = trouble.count,
                 why = trouble.last,
                 "{what}"
@@ -69,7 +80,7 @@ mod tests {
 
     #[test]
     fn a_flood_is_said_once_a_minute_and_nothing_is_forgotten() {
-        let mut complaints = Complaints::new(ChannelName::new("x").unwrap());
+        let mut complaints = Complaints::new("x");
         let now = Instant::now();
         assert_eq!(complaints.say(now), 0);
         for n in 0..1_000 {

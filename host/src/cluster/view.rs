@@ -1,0 +1,375 @@
+//! What is kept in Redis for other services to read, where `cluster.view` is set: which connections a user
+//! has, in which rooms the user is, who is in a room, what a user is seen as, and who types. Hosts never
+//! read it.
+//!
+//! | key | type | lives | what |
+//! |---|---|---|---|
+//! | `VIEW` `user:{id}:sockets` | set | 1 h | the user's connections |
+//! | `VIEW` `user:{id}:rooms` | set | 1 h | rooms that the user is in |
+//! | `VIEW` `room:{id}:users` | set | 1 h | users in a room |
+//! | `VIEW` `presence:{id}` | JSON | 1 h, 5 min for `offline` | `userId`, `status`, `lastSeenAt`, `socketIds` |
+//! | `VIEW` `typing:{room}:{user}` | JSON | 10 s | `userId`, `room`, `isTyping`, `lastTypingAt` |
+//!
+//! What concerns a user is written by one host, the one that tells plugins of the user, which knows of all
+//! others' connections. It writes what is so whenever something has changed, and all of it now and then; so
+//! it does not matter what was there before, or is there no more.
+
+use super::Cluster;
+use crate::{
+    core::{
+        names::{RoomName, USER_PREFIX, UserId},
+        presence::Status,
+    },
+    link::{Link, Script, listener::Health},
+    pipeline::{Pipeline, now_ms},
+    ports::Journal,
+};
+use futures_util::future::try_join_all;
+use parking_lot::Mutex;
+use redis::{FromRedisValue, RedisResult};
+use serde_json::json;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::sync::{Notify, mpsc, oneshot};
+
+/// How long in seconds what is written lives, unless it is written again.
+const LIVES: u64 = 3_600;
+const OFFLINE_LIVES: u64 = 300;
+const TYPING_LIVES: u64 = 10;
+
+/// How often all is written again.
+const REWRITE: Duration = Duration::from_mins(10);
+/// How long after hosts have come or gone, or Redis was away: then it is known who writes.
+const SETTLED: Duration = Duration::from_secs(3);
+/// How often it is looked whether that is so, and who types is written again.
+const LOOK: Duration = Duration::from_secs(2);
+/// What changes within this time is written at once.
+const GATHERED: Duration = Duration::from_millis(10);
+/// Users that are written at once.
+const AT_ONCE: usize = 64;
+/// How long what is left may take when the host stops.
+const LAST: Duration = Duration::from_secs(2);
+
+/// Whose part of it has to be written.
+#[derive(Debug)]
+pub(super) struct View {
+    prefix: String,
+    /// The prefix of the rooms that are shown, without it; none are all, with theirs.
+    rooms: Option<String>,
+    changed: Mutex<BTreeSet<UserId>>,
+    news: Notify,
+    last: mpsc::UnboundedSender<oneshot::Sender<()>>,
+}
+
+impl View {
+    /// Returns one, and what its writer is asked to write the last of it by.
+    pub(super) fn new(
+        prefix: String,
+        rooms: Option<String>,
+    ) -> (Arc<Self>, mpsc::UnboundedReceiver<oneshot::Sender<()>>) {
+        let (last, asked) = mpsc::unbounded_channel();
+        let view = Self {
+            prefix,
+            rooms,
+            changed: Mutex::default(),
+            news: Notify::new(),
+            last,
+        };
+        (Arc::new(view), asked)
+    }
+
+    /// Takes note that something about a user has changed.
+    pub(super) fn touched(&self, user: &UserId) {
+        if self.changed.lock().insert(user.clone()) {
+            self.news.notify_one();
+        }
+    }
+
+    /// Returns when all that has changed is written, or cannot be.
+    pub(super) async fn flush(&self) {
+        let (done, written) = oneshot::channel();
+        if self.last.send(done).is_ok() {
+            tokio::time::timeout(LAST, written).await.ok();
+        }
+    }
+
+    /// Returns the name by which a room is shown, none where it is not.
+    fn shown(&self, room: &RoomName) -> Option<String> {
+        match &self.rooms {
+            None => (room.prefix() != USER_PREFIX).then(|| room.as_str().to_owned()),
+            Some(prefix) => {
+                let (own, rest) = room.as_str().split_once(':')?;
+                (own == prefix).then(|| rest.to_owned())
+            }
+        }
+    }
+}
+
+/// What is to be shown of a user.
+struct Shown {
+    sockets: BTreeSet<String>,
+    rooms: BTreeSet<String>,
+    typing: BTreeSet<String>,
+}
+
+/// The task that writes.
+pub(super) struct Writer {
+    view: Arc<View>,
+    cluster: Arc<Cluster>,
+    pipeline: Arc<Pipeline>,
+    link: Link,
+    sync: Script,
+    add: Script,
+    /// Who was written to type, and where.
+    typing: BTreeMap<UserId, BTreeSet<String>>,
+    rewrite_at: Instant,
+    is_failing: bool,
+}
+
+impl Writer {
+    pub(super) fn new(
+        view: Arc<View>,
+        cluster: Arc<Cluster>,
+        pipeline: Arc<Pipeline>,
+        link: Link,
+    ) -> Self {
+        Self {
+            view,
+            cluster,
+            pipeline,
+            link,
+            sync: Script::new(include_str!("view/sync.lua")),
+            add: Script::new(include_str!("view/add.lua")),
+            typing: BTreeMap::new(),
+            rewrite_at: Instant::now() + SETTLED,
+            is_failing: false,
+        }
+    }
+
+    /// Writes until the host ends.
+    pub(super) async fn write(mut self, mut last: mpsc::UnboundedReceiver<oneshot::Sender<()>>) {
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut health = self.cluster.health.clone();
+        let view = self.view.clone();
+        let mut others = self.cluster.names.all();
+        loop {
+            let done = tokio::select! {
+                () = view.news.notified() => {
+                    tokio::time::sleep(GATHERED).await;
+                    None
+                }
+                _ = look.tick() => {
+                    view.changed.lock().extend(self.typing.keys().cloned());
+                    None
+                }
+                Ok(()) = health.changed() => {
+                    if *health.borrow_and_update() == Health::Listening {
+                        self.rewrite_at = Instant::now() + SETTLED;
+                    }
+                    None
+                }
+                Some(done) = last.recv() => Some(done),
+            };
+            let now = Instant::now();
+            let names = self.cluster.names.all();
+            if names != others {
+                others = names;
+                self.rewrite_at = self.rewrite_at.min(now + SETTLED);
+            }
+            if now >= self.rewrite_at {
+                self.rewrite_at = now + REWRITE;
+                let everybody = self.pipeline.executor.presence.everybody();
+                view.changed.lock().extend(everybody);
+            }
+            // Until it is known who writes it, it waits.
+            if self.cluster.may_speak() {
+                self.write_changed().await;
+            }
+            if let Some(done) = done {
+                done.send(()).ok();
+            }
+        }
+    }
+
+    async fn write_changed(&mut self) {
+        let changed = std::mem::take(&mut *self.view.changed.lock());
+        let own = changed
+            .into_iter()
+            .filter(|user| self.cluster.speaks_for(user));
+        let mut own: Vec<UserId> = own.collect();
+        while !own.is_empty() {
+            let some: Vec<UserId> = own.drain(..own.len().min(AT_ONCE)).collect();
+            let shown: Vec<_> = some.iter().map(|user| self.shown(user)).collect();
+            let written = some.iter().zip(&shown);
+            let written = written.map(|(user, shown)| self.write_one(user, shown));
+            if let Err(error) = try_join_all(written).await {
+                if !std::mem::replace(&mut self.is_failing, true) {
+                    tracing::warn!(%error, "what other services read cannot be written (cluster.view)");
+                }
+                // It is tried again with the next look.
+                self.view.changed.lock().extend(some.into_iter().chain(own));
+                return;
+            }
+            if std::mem::take(&mut self.is_failing) {
+                tracing::info!("what other services read is written again");
+            }
+            for (user, Shown { typing, .. }) in some.into_iter().zip(shown) {
+                match typing.is_empty() {
+                    true => self.typing.remove(&user),
+                    false => self.typing.insert(user, typing),
+                };
+            }
+        }
+    }
+
+    fn shown(&self, user: &UserId) -> Shown {
+        let (rooms, presence) = (
+            &self.pipeline.executor.rooms,
+            &self.pipeline.executor.presence,
+        );
+        let devices = presence.devices(user);
+        let is_there = |id: &&_| rooms.whose(**id).is_some_and(|(_, ended)| !ended);
+        let sockets = devices.iter().filter(is_there);
+        let sockets = sockets.map(ToString::to_string).collect();
+        let places = devices.iter().flat_map(|id| rooms.places(*id));
+        let mut shown = Shown {
+            sockets,
+            rooms: BTreeSet::new(),
+            typing: BTreeSet::new(),
+        };
+        for (namespace, room) in places {
+            let Some(name) = self.view.shown(&room) else {
+                continue;
+            };
+            if rooms.types(&namespace, &room, user) {
+                shown.typing.insert(name.clone());
+            }
+            shown.rooms.insert(name);
+        }
+        shown
+    }
+
+    fn key(&self, rest: &str) -> String {
+        format!("{}{rest}", self.view.prefix)
+    }
+
+    async fn write_one(&self, user: &UserId, shown: &Shown) -> RedisResult<()> {
+        let (rooms, sockets) = (&shown.rooms, &shown.sockets);
+        self.sync(&format!("user:{user}:sockets"), sockets).await?;
+        let left = self.sync(&format!("user:{user}:rooms"), rooms).await?;
+        for room in left {
+            let mut command = redis::cmd("SREM");
+            command.arg(self.key(&format!("room:{room}:users")));
+            self.link.run(command.arg(user.as_str())).await?;
+        }
+        let lives = LIVES.to_string();
+        for room in rooms {
+            let keys = [self.key(&format!("room:{room}:users"))];
+            let arguments = [lives.as_str(), user.as_str()];
+            self.link
+                .script(&self.add, &keys, arguments.into_iter())
+                .await?;
+        }
+        self.write_presence(user, sockets).await?;
+        self.write_typing(user, &shown.typing).await
+    }
+
+    /// Makes a set have these members and no others; returns those that it had.
+    async fn sync(&self, key: &str, members: &BTreeSet<String>) -> RedisResult<Vec<String>> {
+        let (keys, lives) = ([self.key(key)], LIVES.to_string());
+        let members = members.iter().map(String::as_str);
+        let arguments = [lives.as_str()].into_iter().chain(members);
+        let left = self.link.script(&self.sync, &keys, arguments).await?;
+        Vec::from_redis_value(left).map_err(Into::into)
+    }
+
+    async fn write_presence(&self, user: &UserId, sockets: &BTreeSet<String>) -> RedisResult<()> {
+        let seen = self.pipeline.executor.presence.seen(user, now_ms());
+        let key = format!("presence:{user}");
+        let at_ms = match seen.at_ms {
+            Some(at_ms) => at_ms,
+            None if self.seems_gone(&key).await? => return Ok(()),
+            // Gone so shortly that nothing is known of the user any more.
+            None => now_ms(),
+        };
+        let presence = json!({
+            "userId": user.as_str(),
+            "status": seen.status,
+            "lastSeenAt": rfc_3339(at_ms),
+            "socketIds": sockets,
+        });
+        let lives = match seen.status {
+            Status::Offline => OFFLINE_LIVES,
+            _ => LIVES,
+        };
+        self.set(&key, &presence, lives).await
+    }
+
+    /// Tells whether nothing, or `offline`, is written of a user.
+    async fn seems_gone(&self, key: &str) -> RedisResult<bool> {
+        let mut command = redis::cmd("GET");
+        let written = self.link.run(command.arg(self.key(key))).await?;
+        let written = Option::<String>::from_redis_value(written)?;
+        let status = written.and_then(|text| {
+            let presence: serde_json::Value = serde_json::from_str(&text).ok()?;
+            serde_json::from_value(presence.get("status")?.clone()).ok()
+        });
+        Ok(status.is_none_or(|status: Status| status == Status::Offline))
+    }
+
+    async fn write_typing(&self, user: &UserId, rooms: &BTreeSet<String>) -> RedisResult<()> {
+        let before = self.typing.get(user).into_iter().flatten();
+        for room in before.filter(|room| !rooms.contains(*room)) {
+            let mut command = redis::cmd("DEL");
+            command.arg(self.key(&format!("typing:{room}:{user}")));
+            self.link.run(&command).await?;
+        }
+        for room in rooms {
+            let typing = json!({
+                "userId": user.as_str(),
+                "room": room,
+                "isTyping": true,
+                "lastTypingAt": rfc_3339(now_ms()),
+            });
+            self.set(&format!("typing:{room}:{user}"), &typing, TYPING_LIVES)
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn set(&self, key: &str, value: &serde_json::Value, lives: u64) -> RedisResult<()> {
+        let mut command = redis::cmd("SET");
+        command.arg(self.key(key)).arg(value.to_string());
+        self.link.run(command.arg("EX").arg(lives)).await?;
+        Ok(())
+    }
+}
+
+fn rfc_3339(at_ms: u64) -> String {
+    let at = std::time::UNIX_EPOCH + Duration::from_millis(at_ms);
+    humantime::format_rfc3339_millis(at).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rooms_are_shown_with_their_prefix_or_only_those_of_one_without() {
+        let room = |name: &str| RoomName::new(name).unwrap();
+        let shown = |rooms: Option<&str>, name: &str| {
+            let (view, _) = View::new(String::new(), rooms.map(str::to_owned));
+            view.shown(&room(name))
+        };
+        assert_eq!(shown(None, "chat:c1").as_deref(), Some("chat:c1"));
+        assert_eq!(shown(Some("chat"), "chat:c1:x").as_deref(), Some("c1:x"));
+        assert_eq!(shown(Some("chat"), "chats:c1"), None);
+        let (view, _) = View::new(String::new(), None);
+        let own = RoomName::of_user(&UserId::new("ann").unwrap());
+        assert_eq!(view.shown(&own), None);
+    }
+}
