@@ -91,6 +91,7 @@ scenario("what a host had that dies is gone, and all is there again when Redis w
 
   await redis.kill();
   await redis.start();
+  redis.command("flushall");
   await becomes(() => [view.users("chat:c1"), view.sockets("ben"), view.presence("ben")?.status], [["ben"], [ben.id], "online"], 20_000);
 
   // Who is the last leaves nothing behind.
