@@ -397,8 +397,7 @@ type UserKey = (Namespace, UserId);
 /// All connections of this node.
 pub struct Connections {
     limits: Limits,
-    /// Looked up for each recipient. The ids are this node's own, so the hash need not be a slow one.
-    by_id: DashMap<ConnectionId, Arc<Connection>, foldhash::fast::RandomState>,
+    by_id: DashMap<ConnectionId, Arc<Connection>>,
     by_user: DashMap<UserKey, Vec<ConnectionId>>,
     user_buckets: DashMap<UserId, Arc<Mutex<TokenBucket>>>,
 }
@@ -409,7 +408,7 @@ impl Connections {
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
-            by_id: DashMap::default(),
+            by_id: DashMap::new(),
             by_user: DashMap::new(),
             user_buckets: DashMap::new(),
         }

@@ -374,9 +374,7 @@ impl Executor {
 
     fn members_of(&self, namespace: &Namespace, room: Option<RoomName>) -> Vec<Arc<Connection>> {
         let ids = room.map(|room| self.rooms.members_here(namespace, &room));
-        let ids = ids.unwrap_or_default();
-        let mut found = Vec::with_capacity(ids.len());
-        found.extend(ids.into_iter().filter_map(|id| self.connections.get(id)));
-        found
+        let ids = ids.unwrap_or_default().into_iter();
+        ids.filter_map(|id| self.connections.get(id)).collect()
     }
 }
