@@ -155,6 +155,12 @@ for (const transport of TRANSPORTS) {
     const [echoed] = await client.askAll("probe:echo-binary", bytes);
     assert.ok(bytes.equals(echoed), "binary, too, whose base64 is larger");
 
+    // Some text beside attachments does not count; more of it does.
+    const whole = randomBytes(MILLION);
+    assert.ok(whole.equals((await client.askAll("probe:echo-binary", whole, "x".repeat(30_000)))[0]));
+    const both = [randomBytes(MILLION / 2), "x".repeat(MILLION / 2 + 40_000)];
+    assert.equal(await client.code("probe:echo-binary", ...both), "INVALID_PAYLOAD");
+
     for (const over of ["x".repeat(MILLION + 1000), randomBytes(MILLION + 1000)]) {
       const sender = await connect(host, "too-large", { transport });
       const outcome = await within(

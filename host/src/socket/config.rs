@@ -20,7 +20,7 @@ pub struct SocketConfig {
     /// How long it may take to answer.
     #[serde(with = "humantime_serde")]
     pub ping_timeout: Duration,
-    /// Bytes of one message's text, and of its attachments together, after decoding.
+    /// Bytes of one message, attachments included, after decoding; but for 32 KiB of text beside attachments.
     pub max_message_bytes: usize,
     /// Connections at once.
     pub max_connections: usize,

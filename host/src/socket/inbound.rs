@@ -19,6 +19,10 @@ use socketioxide::{handler::MessageHandler, socket::Socket};
 use socketioxide_core::Value;
 use std::sync::{Arc, Weak};
 
+/// Bytes of text beside attachments that do not count: so a file may be as large as a message, and something
+/// be said about it. Less than what a packet may have on the wire beyond its message.
+const TEXT_BESIDE: usize = 32 * 1024;
+
 /// Takes every event of one socket. `socketioxide` runs ordinary handlers each in a task of its own,
 /// which loses their order; this one is called in order, and only queues.
 pub(super) struct Inbound {
@@ -73,14 +77,17 @@ impl MessageHandler<HostAdapter, InOrder> for Inbound {
 impl Inbound {
     fn parse(&self, packet: &str, attachments: &[Bytes]) -> Result<(EventName, String), Failure> {
         let invalid = |why: String| Failure::new(Code::InvalidPayload, why);
-        let attached = attachments.iter().map(Bytes::len).sum::<usize>();
-        for (bytes, what) in [(packet.len(), "text"), (attached, "attachments")] {
-            if bytes > self.max_message_bytes {
-                return Err(invalid(format!(
-                    "the message has {bytes} bytes of {what}, of at most {}",
-                    self.max_message_bytes
-                )));
-            }
+        // What is said beside attachments takes nothing away from them, as long as it is little.
+        let beside = match attachments.is_empty() {
+            true => packet.len(),
+            false => packet.len().saturating_sub(TEXT_BESIDE),
+        };
+        let bytes = beside + attachments.iter().map(Bytes::len).sum::<usize>();
+        if bytes > self.max_message_bytes {
+            return Err(invalid(format!(
+                "the message has {bytes} bytes, of at most {}",
+                self.max_message_bytes
+            )));
         }
         let (name, args) =
             payload::split_packet(packet).map_err(|error| invalid(error.to_string()))?;
