@@ -10,9 +10,6 @@ const { SWITCHBOARD_TEST_TRANSPORT: only } = process.env;
 /** What tests are run on, the first unless they say otherwise; or the one that the environment names. */
 export const TRANSPORTS = only ? [only] : ["websocket", "polling"];
 
-/** How long an answer may take at most, in milliseconds: some events keep a plugin busy, on a busy machine. */
-const ANSWER = 30_000;
-
 const open = new Set();
 
 /** Closes every client that was opened since the last call. */
@@ -24,11 +21,12 @@ export function closeClients() {
 /** One Socket.IO connection. */
 export class Client {
   /**
-   * `token` goes into `auth`; `query`, `headers`, `namespace` and `reconnect` as one would expect.
-   * Nothing is opened before `connect`, `open` or `refusal`.
+   * `token` goes into `auth`; `query`, `headers`, `namespace` and `reconnect` as one would expect; `patience`
+   * is how long an answer may take, in milliseconds. Nothing is opened before `connect`, `open` or `refusal`.
    */
-  constructor(host, { transport = TRANSPORTS[0], token, auth, query, headers, namespace = "/", reconnect = false } = {}) {
+  constructor(host, { transport = TRANSPORTS[0], token, auth, query, headers, namespace = "/", reconnect = false, patience = 10_000 } = {}) {
     this.host = host;
+    this.patience = patience;
     this.inbox = [];
     this.waiting = new Set();
     this.disconnections = [];
@@ -105,7 +103,7 @@ export class Client {
   /** Sends an event; resolves with all arguments of its acknowledgement. */
   async askAll(name, ...args) {
     const answered = new Promise((resolve) => this.socket.emit(name, ...args, (...answer) => resolve(answer)));
-    const answer = await within(answered, ANSWER, `the answer to ${name}`);
+    const answer = await within(answered, this.patience, `the answer to ${name}`);
     await this.host.caughtUp?.();
     return answer;
   }
