@@ -38,7 +38,7 @@ const conversation = (host, conversationId, members) =>
 
 scenario("connections, rooms, presence and typing are there to be read, by the names of one's choice", async () => {
   const redis = await Redis.start();
-  const options = { ...OPTIONS, redisPort: redis.port, viewPrefix: "", viewRooms: "chat", typingTimeout: "500ms" };
+  const options = { ...OPTIONS, plugins: ["chat", "lms"], redisPort: redis.port, viewPrefix: "", viewRooms: "chat", typingTimeout: "3s" };
   const hosts = [await startHost(options), await startHost(options)];
   const view = reader(redis, "");
   await conversation(hosts[0], "c1", ["ann", "ben"]);
@@ -56,14 +56,24 @@ scenario("connections, rooms, presence and typing are there to be read, by the n
     assert.ok(lives > 3_000 && lives <= 3_600, `${key} lives ${lives} s`);
   }
 
+  // Who goes on typing is written anew; who stops is gone.
+  const since = Date.now();
   await phone.must("typing-start", "c1");
   await becomes(() => view.typing("c1", "ann")?.isTyping, true);
   assert.equal(view.typing("c1", "ann").userId, "ann");
-  assert.ok(view.lives("typing:c1:ann") <= 10);
-  await becomes(() => view.typing("c1", "ann"), null);
+  const left = view.lives("typing:c1:ann");
+  assert.ok(left > 0 && left <= 10, `it lives ${left} s`);
+  await waitFor(async () => {
+    await phone.must("typing-start", "c1");
+    return Date.parse(view.typing("c1", "ann").lastTypingAt) > since + 4_000;
+  }, "it to be written anew", 20_000);
+  await becomes(() => view.typing("c1", "ann"), null, 10_000);
 
-  await phone.must("presence-update", "away");
-  await becomes(() => view.presence("ann").status, "away");
+  // To other services who is busy is away.
+  for (const [status, shown] of [["busy", "away"], ["online", "online"], ["away", "away"]]) {
+    await phone.must("set-presence", status);
+    await becomes(() => view.presence("ann").status, shown);
+  }
   await phone.must("leave-room", "c1");
   await becomes(() => view.users("c1"), ["ben"]);
   await becomes(() => view.rooms("ann"), []);
@@ -99,8 +109,10 @@ scenario("what a host had that dies is gone, and all is there again when Redis w
   assert.deepEqual([view.users("chat:c1"), view.sockets("ben"), view.presence("ben").status], [[], [], "offline"]);
 });
 
-scenario("it takes a Redis that hosts share", async () => {
+scenario("it takes a Redis that hosts share, and the prefix of rooms", async () => {
   const redis = await Redis.start();
-  const refused = startHost({ ...OPTIONS, redisPort: redis.port, clusterEnabled: false });
-  await assert.rejects(refused, /cluster\.view: needs a Redis/);
+  const alone = startHost({ ...OPTIONS, redisPort: redis.port, clusterEnabled: false });
+  await assert.rejects(alone, /cluster\.view: needs a Redis/);
+  const odd = startHost({ ...OPTIONS, redisPort: redis.port, viewRooms: "chat:" });
+  await assert.rejects(odd, /view_rooms[^]*room prefix/);
 });

@@ -1,5 +1,6 @@
 //! The section `[cluster]`.
 
+use crate::core::names::RoomPrefix;
 use serde::{Deserialize, Serialize};
 
 /// How hosts that share a Redis reach each other's connections.
@@ -24,7 +25,7 @@ pub struct ClusterConfig {
     pub view_prefix: Option<String>,
     /// The prefix of the rooms that are in it, by the rest of their names; all, by their whole names, when
     /// unset.
-    pub view_rooms: Option<String>,
+    pub view_rooms: Option<RoomPrefix>,
 }
 
 impl Default for ClusterConfig {

@@ -7,7 +7,7 @@
 //! | `VIEW` `user:{id}:sockets` | set | 1 h | the user's connections |
 //! | `VIEW` `user:{id}:rooms` | set | 1 h | rooms that the user is in |
 //! | `VIEW` `room:{id}:users` | set | 1 h | users in a room |
-//! | `VIEW` `presence:{id}` | JSON | 1 h, 5 min for `offline` | `userId`, `status`, `lastSeenAt`, `socketIds` |
+//! | `VIEW` `presence:{id}` | JSON | 1 h, 5 min for `offline` | `userId`, `status` (`online`, `away`, also of who is busy, or `offline`), `lastSeenAt`, `socketIds` |
 //! | `VIEW` `typing:{room}:{user}` | JSON | 10 s | `userId`, `room`, `isTyping`, `lastTypingAt` |
 //!
 //! What concerns a user is written by one host, the one that tells plugins of the user, which knows of all
@@ -17,8 +17,9 @@
 use super::Cluster;
 use crate::{
     core::{
-        names::{RoomName, USER_PREFIX, UserId},
+        names::{RoomName, RoomPrefix, USER_PREFIX, UserId},
         presence::Status,
+        time::rfc_3339,
     },
     link::{Link, Script, listener::Health},
     pipeline::{Pipeline, now_ms},
@@ -58,7 +59,7 @@ const LAST: Duration = Duration::from_secs(2);
 pub(super) struct View {
     prefix: String,
     /// The prefix of the rooms that are shown, without it; none are all, with theirs.
-    rooms: Option<String>,
+    rooms: Option<RoomPrefix>,
     changed: Mutex<BTreeSet<UserId>>,
     news: Notify,
     last: mpsc::UnboundedSender<oneshot::Sender<()>>,
@@ -68,7 +69,7 @@ impl View {
     /// Returns one, and what its writer is asked to write the last of it by.
     pub(super) fn new(
         prefix: String,
-        rooms: Option<String>,
+        rooms: Option<RoomPrefix>,
     ) -> (Arc<Self>, mpsc::UnboundedReceiver<oneshot::Sender<()>>) {
         let (last, asked) = mpsc::unbounded_channel();
         let view = Self {
@@ -102,7 +103,7 @@ impl View {
             None => (room.prefix() != USER_PREFIX).then(|| room.as_str().to_owned()),
             Some(prefix) => {
                 let (own, rest) = room.as_str().split_once(':')?;
-                (own == prefix).then(|| rest.to_owned())
+                (own == prefix.as_str()).then(|| rest.to_owned())
             }
         }
     }
@@ -126,6 +127,8 @@ pub(super) struct Writer {
     /// Who was written to type, and where.
     typing: BTreeMap<UserId, BTreeSet<String>>,
     rewrite_at: Instant,
+    /// Of whom all is to be written, also what should be there already.
+    wholly: BTreeSet<UserId>,
     is_failing: bool,
 }
 
@@ -145,6 +148,7 @@ impl Writer {
             add: Script::new(include_str!("view/add.lua")),
             typing: BTreeMap::new(),
             rewrite_at: Instant::now() + SETTLED,
+            wholly: BTreeSet::new(),
             is_failing: false,
         }
     }
@@ -180,13 +184,19 @@ impl Writer {
                 others = names;
                 self.rewrite_at = self.rewrite_at.min(now + SETTLED);
             }
-            if now >= self.rewrite_at {
-                self.rewrite_at = now + REWRITE;
-                let everybody = self.pipeline.executor.presence.everybody();
-                view.changed.lock().extend(everybody);
-            }
             // Until it is known who writes it, it waits.
             if self.cluster.may_speak() {
+                if now >= self.rewrite_at {
+                    self.rewrite_at = now + REWRITE;
+                    self.wholly = self
+                        .pipeline
+                        .executor
+                        .presence
+                        .everybody()
+                        .into_iter()
+                        .collect();
+                    view.changed.lock().extend(self.wholly.iter().cloned());
+                }
                 self.write_changed().await;
             }
             if let Some(done) = done {
@@ -197,6 +207,7 @@ impl Writer {
 
     async fn write_changed(&mut self) {
         let changed = std::mem::take(&mut *self.view.changed.lock());
+        self.wholly.retain(|user| changed.contains(user));
         let own = changed
             .into_iter()
             .filter(|user| self.cluster.speaks_for(user));
@@ -211,6 +222,7 @@ impl Writer {
                     tracing::warn!(%error, "what other services read cannot be written (cluster.view)");
                 }
                 // It is tried again with the next look.
+                self.wholly.extend(some.iter().cloned());
                 self.view.changed.lock().extend(some.into_iter().chain(own));
                 return;
             }
@@ -218,6 +230,7 @@ impl Writer {
                 tracing::info!("what other services read is written again");
             }
             for (user, Shown { typing, .. }) in some.into_iter().zip(shown) {
+                self.wholly.remove(&user);
                 match typing.is_empty() {
                     true => self.typing.remove(&user),
                     false => self.typing.insert(user, typing),
@@ -258,33 +271,49 @@ impl Writer {
     }
 
     async fn write_one(&self, user: &UserId, shown: &Shown) -> RedisResult<()> {
-        let (rooms, sockets) = (&shown.rooms, &shown.sockets);
-        self.sync(&format!("user:{user}:sockets"), sockets).await?;
-        let left = self.sync(&format!("user:{user}:rooms"), rooms).await?;
-        for room in left {
+        let (rooms, own) = (&shown.rooms, format!("user:{user}:rooms"));
+        let is_whole = self.wholly.contains(user);
+        let before = self.members(&own).await?;
+        // Where a user may be in a room's set the room is in the user's, so that whoever goes on after
+        // this has failed knows of it.
+        let all = before.union(rooms).cloned().collect();
+        self.sync(&own, &all).await?;
+        for room in before.difference(rooms) {
             let mut command = redis::cmd("SREM");
             command.arg(self.key(&format!("room:{room}:users")));
             self.link.run(command.arg(user.as_str())).await?;
         }
         let lives = LIVES.to_string();
-        for room in rooms {
+        let missing = |room: &&String| is_whole || !before.contains(*room);
+        for room in rooms.iter().filter(missing) {
             let keys = [self.key(&format!("room:{room}:users"))];
             let arguments = [lives.as_str(), user.as_str()];
             self.link
                 .script(&self.add, &keys, arguments.into_iter())
                 .await?;
         }
+        if !before.is_subset(rooms) {
+            self.sync(&own, rooms).await?;
+        }
+        let sockets = &shown.sockets;
+        self.sync(&format!("user:{user}:sockets"), sockets).await?;
         self.write_presence(user, sockets).await?;
         self.write_typing(user, &shown.typing).await
     }
 
-    /// Makes a set have these members and no others; returns those that it had.
-    async fn sync(&self, key: &str, members: &BTreeSet<String>) -> RedisResult<Vec<String>> {
+    async fn members(&self, key: &str) -> RedisResult<BTreeSet<String>> {
+        let mut command = redis::cmd("SMEMBERS");
+        let members = self.link.run(command.arg(self.key(key))).await?;
+        BTreeSet::from_redis_value(members).map_err(Into::into)
+    }
+
+    /// Makes a set have these members and no others.
+    async fn sync(&self, key: &str, members: &BTreeSet<String>) -> RedisResult<()> {
         let (keys, lives) = ([self.key(key)], LIVES.to_string());
         let members = members.iter().map(String::as_str);
-        let arguments = [lives.as_str()].into_iter().chain(members);
-        let left = self.link.script(&self.sync, &keys, arguments).await?;
-        Vec::from_redis_value(left).map_err(Into::into)
+        let arguments = std::iter::once(lives.as_str()).chain(members);
+        self.link.script(&self.sync, &keys, arguments).await?;
+        Ok(())
     }
 
     async fn write_presence(&self, user: &UserId, sockets: &BTreeSet<String>) -> RedisResult<()> {
@@ -296,9 +325,14 @@ impl Writer {
             // Gone so shortly that nothing is known of the user any more.
             None => now_ms(),
         };
+        // What other services know are three states.
+        let status = match seen.status {
+            Status::Busy => Status::Away,
+            status => status,
+        };
         let presence = json!({
             "userId": user.as_str(),
-            "status": seen.status,
+            "status": status,
             "lastSeenAt": rfc_3339(at_ms),
             "socketIds": sockets,
         });
@@ -349,11 +383,6 @@ impl Writer {
     }
 }
 
-fn rfc_3339(at_ms: u64) -> String {
-    let at = std::time::UNIX_EPOCH + Duration::from_millis(at_ms);
-    humantime::format_rfc3339_millis(at).to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -362,7 +391,10 @@ mod tests {
     fn rooms_are_shown_with_their_prefix_or_only_those_of_one_without() {
         let room = |name: &str| RoomName::new(name).unwrap();
         let shown = |rooms: Option<&str>, name: &str| {
-            let (view, _) = View::new(String::new(), rooms.map(str::to_owned));
+            let (view, _) = View::new(
+                String::new(),
+                rooms.map(|rooms| RoomPrefix::new(rooms).unwrap()),
+            );
             view.shown(&room(name))
         };
         assert_eq!(shown(None, "chat:c1").as_deref(), Some("chat:c1"));

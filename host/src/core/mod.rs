@@ -16,6 +16,7 @@
 //! | [`shards`] | what is divided among threads |
 //! | [`manifest`] | what a plugin says of itself |
 //! | [`state`] | what a partition of stored state holds, and its texts |
+//! | [`time`] | times as texts |
 
 pub mod channel;
 pub mod code;
@@ -30,3 +31,4 @@ pub mod recipient;
 pub mod secret;
 pub mod shards;
 pub mod state;
+pub mod time;
