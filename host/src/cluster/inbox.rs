@@ -2,7 +2,7 @@
 
 use super::{
     Cluster,
-    complaints::Complaints,
+    complaints::SharedComplaints,
     format::Format,
     leases,
     msgpack::{self, Malformed},
@@ -29,7 +29,7 @@ pub(super) struct Inbox {
     pub(super) cluster: Arc<Cluster>,
     pub(super) pipeline: Arc<Pipeline>,
     pub(super) others: Arc<Mutex<Others>>,
-    pub(super) complaints: Arc<Mutex<Complaints>>,
+    pub(super) complaints: SharedComplaints,
 }
 
 impl Inbox {
@@ -64,7 +64,6 @@ impl Inbox {
         count(&self.cluster.metrics.relay_lost, "malformed");
         let why = format!("{why} (channel {channel})");
         self.complaints
-            .lock()
             .complain("another node sent what cannot be understood", why);
     }
 

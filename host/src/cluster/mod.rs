@@ -59,7 +59,7 @@ mod wire;
 
 use self::{
     burial::Graveyard,
-    complaints::Complaints,
+    complaints::SharedComplaints,
     config::{ClusterConfig, Mode},
     format::Format,
     inbox::Inbox,
@@ -251,7 +251,7 @@ impl Cluster {
             cluster: self.clone(),
             pipeline: pipeline.clone(),
             others,
-            complaints: Arc::new(Mutex::new(Complaints::new("other hosts"))),
+            complaints: SharedComplaints::new("other hosts"),
         };
         let topics = inbox.topics();
         let inbox = Arc::new(inbox);

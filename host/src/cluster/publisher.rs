@@ -1,13 +1,12 @@
 //! The way out: messages are published one after the other, in the order in which they were given.
 //! While Redis is away they wait, as far as there is room, and not for long.
 
-use super::{complaints::Complaints, packets::Outgoing};
+use super::{complaints::SharedComplaints, packets::Outgoing};
 use crate::{
     link::{Link, is_passing, listener::Health, slot_of},
     metrics::{Of, count},
 };
 use futures_util::future::join_all;
-use parking_lot::Mutex;
 use prometheus_client::metrics::{counter::Counter, family::Family};
 use redis::{RedisError, cluster_routing::Slot};
 use std::{
@@ -101,7 +100,7 @@ impl Publisher {
         let counted = Counted {
             waiting: waiting.clone(),
             counters: counters.clone(),
-            complaints: Mutex::new(Complaints::new("publishing")),
+            complaints: SharedComplaints::new("publishing"),
         };
         tokio::spawn(publish(ways, health, given, counted));
         Self {
@@ -147,7 +146,7 @@ impl Publisher {
 struct Counted {
     waiting: Arc<AtomicUsize>,
     counters: Counters,
-    complaints: Mutex<Complaints>,
+    complaints: SharedComplaints,
 }
 
 impl Counted {
@@ -287,7 +286,6 @@ async fn publish_all(ways: &Ways, batch: &mut VecDeque<Message>, counted: &Count
             Err(NotPublished::Answer(error)) => {
                 counted
                     .complaints
-                    .lock()
                     .complain("Redis refuses what is to be published", error.to_string());
                 for _ in &messages {
                     count(&counted.counters.lost, "refused");
@@ -370,7 +368,7 @@ mod tests {
                 published: Counter::default(),
                 lost: Family::default(),
             },
-            complaints: Mutex::new(Complaints::new("publishing")),
+            complaints: SharedComplaints::new("publishing"),
         };
         let all = counted.drop_doubtful(all);
         assert_eq!(all.len(), 2);

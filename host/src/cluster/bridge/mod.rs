@@ -35,7 +35,7 @@ use self::{
 };
 use super::{
     HEARD,
-    complaints::Complaints,
+    complaints::SharedComplaints,
     config::ClusterConfig,
     packets::Outgoing,
     publisher::{Counters, Publisher, Ways},
@@ -76,7 +76,7 @@ pub struct Bridge {
     health: watch::Receiver<Health>,
     metrics: Arc<Metrics>,
     settled: Mutex<Vec<watch::Receiver<bool>>>,
-    complaints: Mutex<Complaints>,
+    complaints: SharedComplaints,
 }
 
 impl Bridge {
@@ -113,7 +113,7 @@ impl Bridge {
             health,
             metrics,
             settled: Mutex::default(),
-            complaints: Mutex::new(Complaints::new("publishing")),
+            complaints: SharedComplaints::new("publishing"),
         }))
     }
 
@@ -246,7 +246,7 @@ impl Channels for Bridge {
     fn publish(&self, channel: &ChannelName, payload: String) {
         if is_own(channel.as_str(), &self.redis.prefix, &self.key) {
             count(&self.metrics.publish_lost, "reserved");
-            self.complaints.lock().complain(
+            self.complaints.complain(
                 "a plugin may publish where hosts themselves speak, and has; it was not published (plugin.NAME.channels)",
                 format!("channel {channel}"),
             );
