@@ -16,8 +16,6 @@ const STUDENTS = 200;
 const COURSES = 5;
 /** How many come at once: of these nobody can say who hears of whom. */
 const WAVE = 25;
-/** When hosts have told what those are seen as who came at their start, which they put off, in milliseconds. */
-const SETTLED = 6_000;
 /** How long the quiz takes, in seconds. */
 const QUIZ = 25;
 
@@ -122,7 +120,6 @@ scenario("a school day: what each student hears is what the rules say", async (c
   const { plugins: _, ...options } = { ...TOGETHER, presenceGrace: "1s", redisPort: redis.port, plugin: {} };
   const host = () => startHost({ plugins: Object.keys(SUITES), ...options });
   const hosts = await Promise.all([host(), host(), host()]);
-  const ready = performance.now();
   const [dying, ...staying] = hosts;
   const tell = (plugin, name, data) => staying[0].tell(name, data, { plugin });
 
@@ -145,22 +142,37 @@ scenario("a school day: what each student hears is what the rules say", async (c
     context.diagnostic(`${name}: ${Math.round(performance.now() - started)} ms`);
   };
 
+  // Students will talk two by two, and each with an educator.
+  const talks = (...members) => tell("chat", "conversation-create", { members });
+  const conversations = await Promise.all(students.slice(0, STUDENTS / 2).map(async (student) => {
+    const { conversationId } = await talks(student.name, partner(student).name);
+    return conversationId;
+  }));
+  const conversation = ({ n }) => conversations[n % (STUDENTS / 2)];
+  await Promise.all(students.map(({ name }) => talks("educator-0", name)));
+
   // Everybody comes, to any of the hosts.
   const educators = await Promise.all(Array.from({ length: COURSES }, async (_, n) => {
     const client = await connect(staying[n % 2], `educator-${n}`, { role: "educator", claims: { taughtCourses: [course(n)] } });
     await client.must("join-course", course(n));
     return client;
   }));
-  await Promise.all(students.map((student) => student.comesTo(hosts[student.n % 3])));
-  await waitFor(() => performance.now() - ready > SETTLED, "the hosts to settle", SETTLED * 2);
+  await Promise.all(students.map(async (student) => {
+    // Of those who come at the same time one may hear, or not.
+    student.companions = new Set(["educator-0", partner(student).name].map((name) => `partner ${name} is online`));
+    await student.comesTo(hosts[student.n % 3]);
+  }));
+  // What is heard of those who come at a host's start is put off by it.
+  const isOnline = () => new Set(educators[0].heard("presence"));
+  await waitFor(() => students.every(({ name }) => isOnline().has(name)), "all to be told of");
+  await settled(...students.map(({ client }) => client));
   for (let first = 0; first < STUDENTS; first += WAVE) {
     const wave = students.slice(first, first + WAVE);
     const seated = students.slice(0, first);
     const names = wave.map(({ name }) => name);
     for (const one of wave) {
       one.expected.push(`entered ${one.course}`);
-      // Of those with whom one comes one may hear, or not.
-      one.companions = new Set(names.map((name) => `${name} is online`));
+      for (const name of names) one.companions.add(`${name} is online`);
       for (const other of seated.filter((other) => other.course === one.course)) other.expected.push(`${one.name} is online`);
     }
     await Promise.all(wave.map(({ client, course: id }) => client.must("join-course", id)));
@@ -170,11 +182,6 @@ scenario("a school day: what each student hears is what the rules say", async (c
   for (const student of students) delete student.companions;
 
   // They talk, two by two.
-  const conversations = await Promise.all(students.slice(0, STUDENTS / 2).map(async (student) => {
-    const { conversationId } = await tell("chat", "conversation-create", { members: [student.name, partner(student).name] });
-    return conversationId;
-  }));
-  const conversation = ({ n }) => conversations[n % (STUDENTS / 2)];
   const sent = await Promise.all(students.map(async (student) => {
     const tempId = `hello-${student.n}`;
     student.expected.push(`sent ${tempId}`, `${partner(student).name} has it delivered`);
@@ -263,7 +270,7 @@ scenario("a school day: what each student hears is what the rules say", async (c
   const later = Buffer.concat([component("lms"), Buffer.from([0, 6, 5, ...Buffer.from("later")])]);
   const digests = () => Promise.all(staying.map(async (one) => {
     const { text } = await one.request("/api/v1/plugins", { headers: { authorization: `Bearer ${API_KEY}` } });
-    return text;
+    return JSON.parse(text).plugins.find(({ name }) => name === "lms").digest;
   }));
   const before = await digests();
   let notified = 0;
@@ -276,7 +283,7 @@ scenario("a school day: what each student hears is what the rules say", async (c
   for (const one of staying) replace(one.pluginFile("lms"), later);
   await waitFor(async () => {
     await notify();
-    return (await digests()).every((text, n) => text !== before[n]);
+    return (await digests()).every((digest, n) => digest !== before[n]);
   }, "the plugin to be swapped", 15_000);
   await notify();
   await phase("the plugin is swapped");

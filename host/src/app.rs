@@ -134,6 +134,7 @@ impl App {
             pipeline: pipeline.clone(),
             keys: Keys::new(config.api.keys()),
             max_body_bytes: config.limits.server_event_bytes,
+            namespaces: namespaces(&config),
             plugins: Box::new({
                 let plugins = plugins.clone();
                 move || {

@@ -4,6 +4,8 @@
 //! |---|---|
 //! | `POST /api/v1/events` | hands a backend's event to the plugins and answers with their answer |
 //! | `GET /api/v1/plugins` | what is loaded |
+//! | `GET /api/v1/totals`, `users`, `users/ID`, `connections/ID`, `rooms/NAME` | who is connected, on all hosts |
+//! | `POST /api/v1/emit`, `disconnect` | sends clients an event, ends their connections |
 //! | `GET /healthz` | the process runs |
 //! | `GET /readyz` | it takes connections, and why not |
 //! | `GET /metrics` | counters in Prometheus' text format |
@@ -12,11 +14,12 @@
 //! none is configured it does not exist.
 
 pub mod config;
+mod live;
 
 use crate::{
     core::{
         code::{Code, Failure},
-        names::{EventName, PluginName},
+        names::{EventName, Namespace, PluginName},
         payload,
     },
     pipeline::{Pipeline, ServerEvent, check::CheckedAnswer},
@@ -49,6 +52,8 @@ pub struct Api {
     pub keys: Keys,
     /// Bytes of a request's body.
     pub max_body_bytes: usize,
+    /// The namespaces that there are.
+    pub namespaces: Vec<Namespace>,
     /// Says what is loaded, for `GET /api/v1/plugins`.
     pub plugins: Box<dyn Fn() -> BoxFuture<'static, Value> + Send + Sync>,
 }
@@ -89,6 +94,7 @@ pub fn routes(api: Arc<Api>) -> Router {
         let guarded = Router::new()
             .route("/api/v1/events", post(event))
             .route("/api/v1/plugins", get(plugins))
+            .merge(live::routes())
             .layer(DefaultBodyLimit::max(
                 api.max_body_bytes.saturating_mul(READ_BEYOND),
             ))
@@ -156,14 +162,15 @@ async fn require_key(
         .and_then(|value| value.split_once(' '))
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
         .map(|(_, key)| key.trim());
-    match key {
-        Some(key) if api.keys.contains(key) => next.run(request).await,
-        Some(_) => failed(&Failure::new(Code::AuthFailed, "the API key is not valid")),
-        None => failed(&Failure::new(
+    let failure = match key {
+        Some(key) if api.keys.contains(key) => return next.run(request).await,
+        Some(_) => Failure::new(Code::AuthFailed, "the API key is not valid"),
+        None => Failure::new(
             Code::NotAuthenticated,
             "send the API key as `Authorization: Bearer KEY`",
-        )),
-    }
+        ),
+    };
+    Refused::from(failure).into_response()
 }
 
 #[derive(Deserialize)]
@@ -176,32 +183,67 @@ struct EventRequest<'a> {
     key: Option<String>,
 }
 
-async fn event(State(api): State<Arc<Api>>, body: Result<Bytes, BytesRejection>) -> Response {
-    let body = match body {
-        Ok(body) => body,
-        Err(rejection) => {
-            let failure = Failure::new(Code::InvalidPayload, rejection.body_text());
-            return (rejection.status(), Json(failure.to_answer())).into_response();
+/// A failure, as it is answered.
+struct Refused(StatusCode, Failure);
+
+impl From<Failure> for Refused {
+    fn from(failure: Failure) -> Self {
+        let status = match &*failure.code {
+            "INVALID_PAYLOAD" => StatusCode::BAD_REQUEST,
+            "NOT_AUTHENTICATED" | "AUTH_FAILED" => StatusCode::UNAUTHORIZED,
+            "FORBIDDEN" => StatusCode::FORBIDDEN,
+            "NOT_FOUND" | "UNKNOWN_EVENT" => StatusCode::NOT_FOUND,
+            "CONFLICT" => StatusCode::CONFLICT,
+            "RATE_LIMITED" => StatusCode::TOO_MANY_REQUESTS,
+            "PLUGIN_FAILED" => StatusCode::BAD_GATEWAY,
+            "UNAVAILABLE" | "PLUGIN_QUARANTINED" => StatusCode::SERVICE_UNAVAILABLE,
+            "PLUGIN_TIMEOUT" => StatusCode::GATEWAY_TIMEOUT,
+            _ => StatusCode::UNPROCESSABLE_ENTITY,
+        };
+        Self(status, failure)
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let Self(status, failure) = self;
+        let retry = failure
+            .details
+            .as_ref()
+            .and_then(|details| details.get("retryAfterMs"))
+            .and_then(Value::as_u64)
+            .map(|ms| [(header::RETRY_AFTER, ms.div_ceil(1_000).to_string())]);
+        match retry {
+            Some(header) => (status, header, Json(failure.to_answer())).into_response(),
+            None => (status, Json(failure.to_answer())).into_response(),
         }
-    };
-    if body.len() > api.max_body_bytes {
-        let why = format!(
-            "the body has {} bytes, of at most {} (limits.server_event_bytes)",
-            body.len(),
-            api.max_body_bytes
-        );
-        let failure = Failure::new(Code::InvalidPayload, why);
-        return (StatusCode::PAYLOAD_TOO_LARGE, Json(failure.to_answer())).into_response();
     }
-    let outcome = match parse(&body) {
-        Ok(event) => api.pipeline.server_event(event).await,
-        Err(failure) => Err(failure),
-    };
-    match outcome {
-        Ok(None) => Json(json!({ "ok": true })).into_response(),
-        Ok(Some(answer)) => answered(answer),
-        Err(failure) => failed(&failure),
+}
+
+/// Returns the body of a request, or says what is wrong with it.
+fn read_body(api: &Api, body: Result<Bytes, BytesRejection>) -> Result<Bytes, Refused> {
+    let invalid = |status, why| Refused(status, Failure::new(Code::InvalidPayload, why));
+    let body = body.map_err(|rejection| invalid(rejection.status(), rejection.body_text()))?;
+    if body.len() <= api.max_body_bytes {
+        return Ok(body);
     }
+    let why = format!(
+        "the body has {} bytes, of at most {} (limits.server_event_bytes)",
+        body.len(),
+        api.max_body_bytes
+    );
+    Err(invalid(StatusCode::PAYLOAD_TOO_LARGE, why))
+}
+
+async fn event(
+    State(api): State<Arc<Api>>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Refused> {
+    let event = parse(&read_body(&api, body)?)?;
+    Ok(match api.pipeline.server_event(event).await? {
+        None => Json(json!({ "ok": true })).into_response(),
+        Some(answer) => answered(answer),
+    })
 }
 
 fn parse(body: &[u8]) -> Result<ServerEvent, Failure> {
@@ -249,31 +291,6 @@ fn answered(answer: CheckedAnswer) -> Response {
         .and_then(|args| args.first().map(|one| one.get().to_owned()));
     let body = one.unwrap_or(answer.args);
     ([(header::CONTENT_TYPE, "application/json")], body).into_response()
-}
-
-fn failed(failure: &Failure) -> Response {
-    let status = match &*failure.code {
-        "INVALID_PAYLOAD" => StatusCode::BAD_REQUEST,
-        "NOT_AUTHENTICATED" | "AUTH_FAILED" => StatusCode::UNAUTHORIZED,
-        "FORBIDDEN" => StatusCode::FORBIDDEN,
-        "NOT_FOUND" | "UNKNOWN_EVENT" => StatusCode::NOT_FOUND,
-        "CONFLICT" => StatusCode::CONFLICT,
-        "RATE_LIMITED" => StatusCode::TOO_MANY_REQUESTS,
-        "PLUGIN_FAILED" => StatusCode::BAD_GATEWAY,
-        "UNAVAILABLE" | "PLUGIN_QUARANTINED" => StatusCode::SERVICE_UNAVAILABLE,
-        "PLUGIN_TIMEOUT" => StatusCode::GATEWAY_TIMEOUT,
-        _ => StatusCode::UNPROCESSABLE_ENTITY,
-    };
-    let retry = failure
-        .details
-        .as_ref()
-        .and_then(|details| details.get("retryAfterMs"))
-        .and_then(Value::as_u64)
-        .map(|ms| [(header::RETRY_AFTER, ms.div_ceil(1_000).to_string())]);
-    match retry {
-        Some(header) => (status, header, Json(failure.to_answer())).into_response(),
-        None => (status, Json(failure.to_answer())).into_response(),
-    }
 }
 
 #[cfg(test)]

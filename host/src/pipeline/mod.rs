@@ -34,8 +34,8 @@ pub mod view;
 use self::{
     answer::{Outcome, OwedAnswer},
     authorise::{AUTH_EVENT, TokenTimes},
-    check::Bounds,
-    execute::{Caused, Executor},
+    check::{Bounds, Step},
+    execute::{By, Caused, Executor},
     route::Routes,
 };
 use crate::{
@@ -287,6 +287,18 @@ impl Pipeline {
             &self.runtime,
         );
         handled.await.unwrap_or_else(|_| Err(is_stopping()))
+    }
+
+    /// Does what a backend wants done without a plugin.
+    pub fn act(self: &Arc<Self>, namespace: &Namespace, steps: Vec<Step>) {
+        let by = By {
+            namespace,
+            plugin: &PluginName::unnamed(),
+            depth: 0,
+            owed: None,
+        };
+        let effects = self.executor.execute(steps, by);
+        self.deliver(effects.caused, None, 1);
     }
 
     // ---- one connection's mailbox ---------------------------------------------------------------
