@@ -324,6 +324,12 @@ fn members_and_numbers_of_a_room() {
         (&json!(2), &json!(0))
     );
     assert_eq!(before["lastActivity"], before["createdAt"]);
+    let got = host.server_event("room-get", &of_room).expect_ok();
+    let listed = host.server_event("room-list", json!({})).expect_ok();
+    assert_eq!(
+        (&got["room"]["memberCount"], &listed["rooms"]),
+        (&json!(2), &json!([got["room"]]))
+    );
     host.advance(std::time::Duration::from_secs(60));
     for _ in 0..3 {
         host.send(
