@@ -52,7 +52,9 @@ fn a_user_joins_with_the_first_and_leaves_with_the_last_connection() {
     let ann = joined(&mut host, "ann", "lobby");
     let phone = joined(&mut host, "ben", "lobby");
     let laptop = joined(&mut host, "ben", "lobby");
+    assert_eq!(host.heard(&ann), ["user:joined", "user:status"]);
     assert_eq!(host.take(&ann, "user:joined")["userId"], "ben");
+    host.clear();
     let again = host
         .send(&phone, "room:join", json!({ "roomId": "lobby" }))
         .expect_ok();
@@ -105,20 +107,48 @@ fn who_shares_a_room_hears_what_a_user_is_seen_as() {
 }
 
 #[test]
-fn who_comes_and_is_not_online_is_seen_as_what_they_are() {
+fn who_is_in_a_room_hears_what_who_comes_is_seen_as() {
     let choose = |cx: &mut Cx, status: Status| {
         cx.presence().choose(cx.user()?, status)?;
         Ok(Ack::ok())
     };
-    let mut host = TestHost::new(plugin().on("choose", choose));
-    let ann = joined(&mut host, "ann", "lobby");
-    let ben = host.connect("ben");
-    host.send(&ben, "choose", "busy").expect_ok();
     let lobby = json!({ "roomId": "lobby" });
-    host.send(&ben, "room:join", lobby).expect_ok();
-    assert_eq!(host.heard(&ann), ["user:joined", "user:status"]);
-    let busy = json!({ "userId": "ben", "status": "busy" });
-    assert_eq!(host.take(&ann, "user:status"), busy);
+    for (setting, told) in [("shared", true), ("everyone", false)] {
+        let mut host = TestHost::new(plugin().on("choose", choose))
+            .with_settings(json!({ "presence": setting }));
+        let ann = joined(&mut host, "ann", "lobby");
+        let ben = host.connect("ben");
+        for (status, is_heard) in [("online", true), ("busy", true), ("offline", false)] {
+            host.send(&ben, "choose", status).expect_ok();
+            host.clear();
+            host.send(&ben, "room:join", &lobby).expect_ok();
+            host.take(&ann, "user:joined");
+            if told && is_heard {
+                let news = json!({ "userId": "ben", "status": status });
+                assert_eq!(host.take(&ann, "user:status"), news);
+            }
+            // Not by another device, and not told twice.
+            joined(&mut host, "ben", "lobby");
+            host.expect_silence(&ann);
+            host.expect_silence(&ben);
+            host.server_event("room-delete", &lobby).expect_ok();
+            host.send(&ann, "room:join", &lobby).expect_ok();
+        }
+    }
+}
+
+#[test]
+fn who_comes_back_is_online_again() {
+    let mut host = host();
+    let ann = joined(&mut host, "ann", "lobby");
+    let status = |status| json!({ "userId": "ben", "status": status });
+    for _ in 0..2 {
+        let ben = joined(&mut host, "ben", "lobby");
+        assert_eq!(host.take_all(&ann, "user:status"), [status("online")]);
+        host.disconnect(&ben);
+        host.advance(Duration::from_secs(5));
+        assert_eq!(host.take_all(&ann, "user:status"), [status("offline")]);
+    }
 }
 
 #[test]
