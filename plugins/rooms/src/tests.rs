@@ -417,6 +417,16 @@ fn server_events_that_are_wrong() {
         ("room-create", json!({ "name": "x", "members": ["a b"] })),
         ("room-create", json!({ "name": "x".repeat(65_536) })),
         ("room-get", json!({})),
+        ("room-delete", json!({})),
+        ("room-delete", json!({ "roomId": "a:b" })),
+        ("room-members", json!({})),
+        ("room-members", json!({ "roomId": 7 })),
+        ("room-stats", json!({})),
+        ("room-stats", json!({ "roomId": "a:b" })),
+        ("message-page", json!({})),
+        ("message-page", json!({ "roomId": "r", "limit": 0 })),
+        ("message-page", json!({ "roomId": "r", "offset": -1 })),
+        ("message-page", json!({ "roomId": "r", "before": 7 })),
         ("room-list", json!({ "limit": 101 })),
         ("room-list", json!({ "after": "a:b" })),
         ("message-send", json!({ "roomId": "r", "userId": "u" })),
@@ -427,6 +437,32 @@ fn server_events_that_are_wrong() {
         host.server_event(event, data)
             .expect_error("INVALID_PAYLOAD");
     }
+    let nowhere = json!({ "roomId": "nowhere" });
+    host.server_event("message-page", nowhere)
+        .expect_error("NOT_FOUND");
+}
+
+#[test]
+fn client_events_that_are_wrong() {
+    let mut host = host();
+    let ann = joined(&mut host, "ann", "lobby");
+    let ben = joined(&mut host, "ben", "lobby");
+    host.clear();
+    for (event, data) in [
+        ("typing", json!({ "isTyping": true })),
+        ("typing", json!({ "roomId": "lobby" })),
+        ("typing", json!({ "roomId": "lobby", "isTyping": "yes" })),
+        ("document:edit", json!({ "roomId": "lobby", "cursor": 1 })),
+        ("document:edit", json!({ "changes": "+a" })),
+        ("room:leave", json!({})),
+        ("room:leave", json!({ "roomId": "a:b" })),
+        ("room:leave", json!("lobby")),
+        ("history", json!({ "roomId": "lobby", "offset": -1 })),
+    ] {
+        host.send(&ann, event, data).expect_error("INVALID_PAYLOAD");
+    }
+    host.expect_silence(&ben);
+    assert_eq!(host.rooms(&ann), ["room:lobby"]);
 }
 
 #[test]
