@@ -1,7 +1,7 @@
 // State that is never half done: what kill -9, several hosts and a Redis in trouble leave of it.
 
 import assert from "node:assert/strict";
-import { connect } from "./harness/clients.mjs";
+import { connect, settled } from "./harness/clients.mjs";
 import { waitFor } from "./harness/deadline.mjs";
 import { freeze, thaw } from "./harness/processes.mjs";
 import { Proxy, Redis, RedisCluster } from "./harness/redis.mjs";
@@ -282,6 +282,71 @@ scenario("a Redis in trouble: UNAVAILABLE in time, never half a transaction, and
   redis.command("flushall");
   assert.equal(await count(), 1, "what was emptied begins anew");
   assert.equal((await host.request("/healthz")).status, 200);
+}, { timeout: 120_000 });
+
+scenario("without Redis what needs state is UNAVAILABLE and not half done, relays go on, and all goes on when it is back", async () => {
+  const redis = await Redis.start();
+  const host = await startHost({ plugins: ["rooms", "lms", "chat"], redisPort: redis.port, redisTimeout: "500ms" });
+  const [ann, ben] = await Promise.all(["ann", "ben"].map((name) => connect(host, name, { claims: { enrolledCourses: ["c"] } })));
+  const tell = (plugin, name, data) => host.tell(name, data, { plugin });
+  await tell("chat", "conversation-create", { conversationId: "talk", members: ["ann", "ben"] });
+  await tell("lms", "course-content", { courseId: "c", threads: ["t"] });
+  const roomId = "r";
+  for (const client of [ann, ben]) {
+    for (const joins of [["room:join", { roomId }], ["join-course", "c"], ["join-room", "talk"]]) await client.must(...joins);
+  }
+  const stateful = [
+    ["room:join", { roomId: "another" }],
+    ["room:join", { roomId }],
+    ["message", { roomId, content: "said" }],
+    ["history", { roomId }],
+    ["join-course", "c"],
+    ["join-thread", "t"],
+    ["message-send", { tempId: "one", conversationId: "talk", content: "said" }],
+    ["conversation-history", { conversationId: "talk" }],
+  ];
+  const backend = [
+    ["rooms", "room-get", { roomId }],
+    ["rooms", "message-send", { roomId, userId: "bot", content: "said" }],
+    ["lms", "course-content", { courseId: "c", threads: ["later"] }],
+  ];
+  const relays = async () => {
+    for (const isTyping of [true, false]) {
+      await ann.must("typing", { roomId, isTyping });
+      assert.equal((await ben.next("typing", (news) => news.roomId === roomId)).isTyping, isTyping);
+      await ann.must(isTyping ? "start-typing" : "stop-typing", "course:c");
+      assert.equal((await ben.next("user-typing")).isTyping, isTyping);
+    }
+    await ann.must("document:edit", { roomId, changes: Buffer.from([1, 255]), cursor: 3 });
+    assert.deepEqual(await ben.next("document:edit"), { roomId, userId: "ann", changes: Buffer.from([1, 255]), cursor: 3 });
+    await tell("lms", "announcement", { courseId: "c", title: "t", content: "c" });
+    await ben.next("announcement-published");
+  };
+  await relays();
+
+  await redis.kill();
+  for (const [name, ...args] of stateful) assert.equal(await ann.code(name, ...args), "UNAVAILABLE", name);
+  for (const [plugin, name, data] of backend) {
+    const { status, json } = await host.post(name, data, { body: { plugin } });
+    assert.deepEqual([status, json.error.code], [503, "UNAVAILABLE"], name);
+  }
+  await relays();
+  await settled(ann, ben);
+  for (const name of ["message", "message-new"]) assert.deepEqual(ben.heard(name), [], name);
+
+  await redis.start();
+  await waitFor(async () => (await ann.ask("history", { roomId })).ok, "recovery", 15_000);
+  assert.deepEqual((await ann.must("history", { roomId })).messages, [], "what was refused was not done");
+  assert.deepEqual((await ann.must("conversation-history", { conversationId: "talk" })).messages, []);
+  assert.equal(await ann.code("join-thread", "later"), "NOT_FOUND");
+  assert.equal((await host.post("room-get", { roomId: "another" })).json.error.code, "NOT_FOUND");
+  for (const [name, ...args] of stateful) await ann.must(name, ...args);
+  for (const event of backend) await tell(...event);
+  for (const name of ["message", "message", "message-new"]) assert.equal((await ben.next(name)).content, "said");
+  await relays();
+  await settled(ben);
+  for (const name of ["message", "message-new"]) assert.deepEqual(ben.heard(name), [], name);
+  assert.deepEqual([ann, ben].map((client) => client.disconnections), [[], []]);
 }, { timeout: 120_000 });
 
 scenario("a full disk: refused in time, what was acknowledged stays, and it goes on when there is room", async () => {

@@ -3,7 +3,9 @@
 import assert from "node:assert/strict";
 import { connect, settled, TRANSPORTS } from "./harness/clients.mjs";
 import { runExample } from "./harness/examples.mjs";
-import { hostForFile, scenario } from "./harness/scenario.mjs";
+import { redisEmitter } from "./harness/node.mjs";
+import { Redis } from "./harness/redis.mjs";
+import { hostForFile, scenario, startHost } from "./harness/scenario.mjs";
 import { SUITES } from "./harness/suites.mjs";
 
 const host = hostForFile(SUITES.lms);
@@ -100,6 +102,35 @@ for (const transport of TRANSPORTS) {
     }
   });
 
+  scenario(`the others hear who types where, until they stop or say no more (${transport})`, async () => {
+    const c = await course();
+    const [types, reads] = ["types", "reads"].map((name) => `${name}-${c.id}`);
+    const [typist, reader, outside] = await Promise.all([types, reads, "outside"].map((name) => student(name, c, { transport })));
+    for (const [client, other] of [[typist, reads], [reader, types]]) {
+      await client.must("join-course", c.id);
+      await client.must("join-thread", c.thread);
+      await client.must("join-conversation", other);
+    }
+    for (const room of [`course:${c.id}`, `thread:${c.thread}`, `conversation:${reads}:${types}`]) {
+      for (const stops of [true, false]) {
+        await typist.must("start-typing", room);
+        assert.deepEqual(await reader.next("user-typing"), { userId: types, room, isTyping: true });
+        if (stops) await typist.must("stop-typing", room);
+        assert.deepEqual(await reader.next("user-typing"), { userId: types, room, isTyping: false });
+      }
+      for (const event of ["start-typing", "stop-typing"]) {
+        assert.equal(await outside.code(event, room), "NOT_IN_ROOM", `${event} ${room}`);
+      }
+    }
+    for (const wrong of [`lesson:${c.lesson}`, `quiz:${c.quiz}:${types}`, "user:x", c.id, "", 7, null, {}]) {
+      for (const event of ["start-typing", "stop-typing"]) {
+        assert.equal(await typist.code(event, wrong), "INVALID_PAYLOAD", `${event} ${JSON.stringify(wrong)}`);
+      }
+    }
+    await settled(typist, reader, outside);
+    assert.deepEqual([typist, reader, outside].map((client) => client.heard("user-typing")), [[], [], []]);
+  });
+
   scenario(`nobody enters another's quiz, by whatever name (${transport})`, async () => {
     const c = await course();
     const [alice, eve] = await Promise.all([student("alice", c, { transport }), student("eve", c, { transport })]);
@@ -124,6 +155,42 @@ for (const transport of TRANSPORTS) {
   });
 }
 
+scenario("what is no id is refused, and leaving where one is not is no failure", async () => {
+  const client = await student("clumsy");
+  const many = Array.from({ length: 101 }, (_, n) => `user-${n}`);
+  const noIds = ["a:b", "", "a b", 7, null, {}, ["a"], "x".repeat(129)].map((wrong) => [wrong]);
+  const leaves = ["leave-course", "leave-thread", "leave-lesson", "leave-quiz"];
+  for (const [event, wrong] of [
+    ...["join-course", ...leaves].map((name) => [name, [[], ...noIds]]),
+    ["leave-conversation", [[], ["clumsy:"], [":clumsy"], ["clumsy"], ["clumsy:a:b"], [""], [7], [null]]],
+    ["get-presence", [[], [null], ["ann"], [{}], [[7]], [["a:b"]], [many]]],
+  ]) {
+    for (const args of wrong) assert.equal(await client.code(event, ...args), "INVALID_PAYLOAD", `${event} ${JSON.stringify(args).slice(0, 60)}`);
+  }
+  assert.equal(await client.code("leave-conversation", "alice:bob"), "FORBIDDEN");
+  for (const event of leaves) await client.must(event, "elsewhere");
+  assert.deepEqual((await client.must("get-presence", [])).presence, []);
+});
+
+scenario("everybody is in the room of their role", async () => {
+  const redis = await Redis.start();
+  const own = await startHost({ plugins: ["lms"], redisPort: redis.port });
+  const [teacher, pupil] = [await connect(own, "teacher", { role: "educator" }), await connect(own, "pupil")];
+  const emitter = await redisEmitter(redis);
+  for (const role of ["educator", "student"]) emitter.to(`role:${role}`).emit("hello", role);
+  emitter.emit("told");
+  for (const client of [teacher, pupil]) await client.next("told");
+  assert.deepEqual([teacher.heard("hello"), pupil.heard("hello")], [["educator"], ["student"]]);
+});
+
+scenario("content belongs to one course", async () => {
+  const [c, other] = [await course(), await course()];
+  const { status, json } = await host.post("course-content", { courseId: other.id, threads: [c.thread] });
+  assert.deepEqual([status, json.error.code], [409, "CONFLICT"]);
+  assert.equal(await (await student("elsewhere", other)).code("join-thread", c.thread), "FORBIDDEN");
+  await (await student("alice", c)).must("join-thread", c.thread);
+});
+
 scenario("educators enter what they teach, admins everything", async () => {
   const c = await course();
   const [teacher, foreign, named, admin] = await Promise.all([
@@ -139,6 +206,18 @@ scenario("educators enter what they teach, admins everything", async () => {
   }
   assert.equal(await foreign.code("join-course", c.id), "FORBIDDEN");
   await tell("course-staff", { courseId: c.id, educators: ["named", "teacher"] });
+  await teacher.must("join-course", c.id);
+  // Who is not listed any more is out at once, and comes back where the token says so.
+  await tell("course-staff", { courseId: c.id, educators: [] });
+  await tell("announcement", { courseId: c.id, title: "t", content: "c" });
+  await tell("thread-updated", { threadId: c.thread, locked: true });
+  await admin.next("announcement-published");
+  await admin.next("thread-updated");
+  await settled(named, teacher);
+  for (const client of [named, teacher]) {
+    assert.deepEqual([client.heard("announcement-published"), client.heard("thread-updated")], [[], []], client.userId);
+  }
+  assert.equal(await named.code("join-course", c.id), "FORBIDDEN");
   await teacher.must("join-course", c.id);
   // A student who claims to teach is a student.
   const posing = await connect(host, "posing", { claims: { taughtCourses: [c.id] } });
@@ -248,6 +327,17 @@ scenario("server events that are wrong are answered so", async () => {
     ["course-content", { courseId: 7 }],
     ["course-staff", { courseId: "c" }],
     ["presence", { userId: "a", status: "asleep", courseIds: ["c"] }],
+    ["notification-read", { userId: "a", notificationId: "n" }],
+    ["thread-updated", {}],
+    ["thread-updated", { threadId: "a:b" }],
+    ["post-voted", { postId: "p", threadId: "t", score: "many", userId: "a" }],
+    ["assignment-graded", { userId: "a", assignmentId: "a", courseId: "c", score: 9 }],
+    ["lesson-completed", { userId: "a" }],
+    ["course-completed", { courseId: "c" }],
+    ["certificate-issued", { userId: "a", courseId: "a:b" }],
+    ["progress-updated", { userId: "a", courseId: "c", percent: "half" }],
+    ["quiz-started", { quizId: "q" }],
+    ["quiz-started", { userIds: ["a:b"], quizId: "q" }],
   ];
   for (const [name, data] of wrong) {
     const { json } = await host.post(name, data, { body: { plugin: "lms" } });

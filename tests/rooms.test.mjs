@@ -2,6 +2,8 @@
 
 import assert from "node:assert/strict";
 import { connect, settled, TRANSPORTS } from "./harness/clients.mjs";
+import { waitFor } from "./harness/deadline.mjs";
+import { Redis } from "./harness/redis.mjs";
 import { hostForFile, scenario, startHost } from "./harness/scenario.mjs";
 import { SUITES } from "./harness/suites.mjs";
 
@@ -10,6 +12,7 @@ const host = hostForFile(SUITES.rooms);
 let rooms = 0;
 const newRoom = () => `room-${(rooms += 1)}`;
 const RFC3339 = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/;
+const spoken = ({ messages }) => messages.map(({ content }) => content).join("");
 const UUID7 = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
 
 for (const transport of TRANSPORTS) {
@@ -72,6 +75,69 @@ for (const transport of TRANSPORTS) {
     assert.equal((await rita.next("user:left")).userId, "rob", "a closed connection leaves");
   });
 
+  scenario(`who comes, goes and comes again is online, offline and online (${transport})`, async () => {
+    const roomId = newRoom();
+    const returning = `returning-${roomId}`;
+    const rita = await user("rita");
+    await rita.must("room:join", { roomId });
+    const status = async () => {
+      const { status } = await rita.next("user:status", ({ userId }) => userId === returning);
+      await settled(rita);
+      assert.deepEqual(rita.heard("user:status").filter(({ userId }) => userId === returning), [], "told once");
+      return status;
+    };
+    for (const time of ["first", "second"]) {
+      const client = await user(returning);
+      await client.must("room:join", { roomId });
+      assert.equal(await status(), "online", time);
+      assert.deepEqual(client.heard("user:status").filter(({ userId }) => userId === returning), []);
+      client.close();
+      assert.equal(await status(), "offline", time);
+    }
+  });
+
+  scenario(`a room's messages are read page by page (${transport})`, async () => {
+    const roomId = newRoom();
+    const [rita, roomless] = await Promise.all([user("rita"), user("roomless")]);
+    await rita.must("room:join", { roomId });
+    const ids = [];
+    for (const content of "abcde") ids.push((await rita.must("message", { roomId, content })).id);
+    for (const [request, contents, hasMore] of [
+      [{}, "abcde", false],
+      [{ limit: 5 }, "abcde", false],
+      [{ limit: 2 }, "de", true],
+      [{ limit: 2, before: ids[3] }, "bc", true],
+      [{ limit: 2, before: ids[2] }, "ab", false],
+      [{ before: ids[0] }, "", false],
+      [{ limit: 3, offset: 1 }, "bcd", true],
+      [{ limit: 2, offset: 1, before: ids[4] }, "bc", true],
+      [{ offset: 4 }, "a", false],
+      [{ offset: 9 }, "", false],
+    ]) {
+      const pages = [await rita.must("history", { roomId, ...request }), await host.tell("message-page", { roomId, ...request })];
+      for (const page of pages) assert.deepEqual([spoken(page), page.hasMore], [contents, hasMore], JSON.stringify(request));
+    }
+    const heard = await rita.next("message", ({ id }) => id === ids[4]);
+    assert.deepEqual((await rita.must("history", { roomId, limit: 1 })).messages, [heard], "as it was heard");
+    assert.equal(await roomless.code("history", { roomId }), "NOT_IN_ROOM");
+    assert.equal(await rita.code("history", { roomId, before: "no-such-message" }), "NOT_FOUND");
+    for (const request of [{ roomId, before: "no-such-message" }, { roomId: "no-such-room" }]) {
+      assert.equal((await host.post("message-page", request)).json.error.code, "NOT_FOUND", JSON.stringify(request));
+    }
+  });
+
+  scenario(`the others hear who types (${transport})`, async () => {
+    const roomId = newRoom();
+    const [rita, rob] = await Promise.all([user("rita"), user("rob")]);
+    for (const client of [rita, rob]) await client.must("room:join", { roomId });
+    for (const isTyping of [true, false]) {
+      await rob.must("typing", { roomId, isTyping });
+      assert.deepEqual(await rita.next("typing"), { roomId, userId: "rob", username: "The rob", isTyping });
+    }
+    await settled(rita, rob);
+    assert.deepEqual([rita.heard("typing"), rob.heard("typing")], [[], []]);
+  });
+
   scenario(`edits of a document are relayed to the others, binary too (${transport})`, async () => {
     const roomId = newRoom();
     const [rita, rob, roomless] = await Promise.all([user("rita"), user("rob"), user("roomless")]);
@@ -119,6 +185,16 @@ scenario("payloads that are wrong name the argument", async () => {
     ["type", "message", { roomId, content: "x", type: "system" }],
     ["type", "message", { roomId, content: "x", type: "poem" }],
     ["roomId", "document:edit", { changes: 1, cursor: 1 }],
+    ["changes", "document:edit", { roomId, cursor: 1 }],
+    ["roomId", "typing", { isTyping: true }],
+    ["isTyping", "typing", { roomId }],
+    ["isTyping", "typing", { roomId, isTyping: "yes" }],
+    ["roomId", "history", {}],
+    ["limit", "history", { roomId, limit: 0 }],
+    ["limit", "history", { roomId, limit: 201 }],
+    ["limit", "history", { roomId, limit: "all" }],
+    ["offset", "history", { roomId, offset: -1 }],
+    ["before", "history", { roomId, before: 7 }],
   ];
   for (const [argument, name, payload] of wrong) {
     const error = await client.error(name, payload);
@@ -131,7 +207,7 @@ scenario("payloads that are wrong name the argument", async () => {
   await client.must("message", { roomId, content: "x".repeat(16_000) });
 });
 
-scenario("what one is not in, one cannot leave, write to or edit", async () => {
+scenario("what one is not in, one cannot leave, read, write to, type in or edit", async () => {
   const client = await user("outsider");
   const roomId = newRoom();
   await (await user("insider")).must("room:join", { roomId });
@@ -139,6 +215,8 @@ scenario("what one is not in, one cannot leave, write to or edit", async () => {
     ["room:leave", {}],
     ["message", { content: "x" }],
     ["document:edit", { changes: 1, cursor: 1 }],
+    ["history", {}],
+    ["typing", { isTyping: true }],
   ]) {
     assert.equal(await client.code(name, { roomId, ...payload }), "NOT_IN_ROOM", name);
   }
@@ -159,6 +237,45 @@ scenario("without createOnJoin a room must exist", async () => {
   assert.equal((await client.must("room:join", { roomId: "later" })).room.name, "Later");
 });
 
+scenario("messages are kept as many and as long as the operator says", async () => {
+  const strict = (settings) => startHost({ plugins: ["rooms"], plugin: { rooms: { settings } } });
+  const [few, short] = await Promise.all([strict({ retentionCount: 2, retentionDays: 1 }), strict({ retentionDays: 1 / 86_400 })]);
+  for (const [kept, on] of [["bc", few], ["", short]]) {
+    const client = await connect(on, "ann");
+    await client.must("room:join", { roomId: "r" });
+    for (const content of "abc") await client.must("message", { roomId: "r", content });
+    const page = () => client.must("history", { roomId: "r" });
+    await waitFor(async () => spoken(await page()) === kept, async () => `"${kept}" to be kept, not "${spoken(await page())}"`);
+  }
+});
+
+scenario("a room that is made again has nothing of what was said before", async () => {
+  const roomId = newRoom();
+  const rita = await user("rita");
+  await rita.must("room:join", { roomId });
+  const { id } = await rita.must("message", { roomId, content: "old" });
+  await host.tell("room-delete", { roomId });
+  await host.tell("room-create", { roomId, name: "Anew" });
+  assert.deepEqual(await host.tell("message-page", { roomId }), { ok: true, messages: [], hasMore: false });
+  assert.equal((await host.tell("room-stats", { roomId })).messageCount, 0);
+  await rita.must("room:join", { roomId });
+  assert.equal(await rita.code("history", { roomId, before: id }), "NOT_FOUND");
+  await rita.must("message", { roomId, content: "new" });
+  assert.equal(spoken(await rita.must("history", { roomId })), "new");
+});
+
+scenario("what was said in a room that is deleted is stored no longer", async () => {
+  const redis = await Redis.start();
+  const own = await startHost({ plugins: ["rooms"], redisPort: redis.port });
+  const client = await connect(own, "ann");
+  await client.must("room:join", { roomId: "r" });
+  await client.must("message", { roomId: "r", content: "unforgettable" });
+  const isStored = () => redis.command("hvals", "switchboard:{rooms:room:r}").includes("unforgettable");
+  assert.ok(isStored());
+  await own.tell("room-delete", { roomId: "r" });
+  await waitFor(() => !isStored(), "the message to be removed");
+});
+
 scenario("a backend makes, reads, lists and deletes rooms", async () => {
   const roomId = newRoom();
   const namespace = `space-${roomId}`;
@@ -172,6 +289,7 @@ scenario("a backend makes, reads, lists and deletes rooms", async () => {
   const got = await host.tell("room-get", { roomId });
   assert.equal((got.room ?? got).name, "Lounge");
   assert.deepEqual((got.room ?? got).metadata, { colour: "red" });
+  assert.deepEqual([made.room.memberCount, got.room.memberCount], [0, 0]);
   const listed = await host.tell("room-list", { namespace, limit: 1 });
   assert.equal(listed.rooms.length, 1);
   const rest = await host.tell("room-list", { namespace, after: listed.rooms[0].id, limit: 10 });
@@ -188,6 +306,10 @@ scenario("a backend makes, reads, lists and deletes rooms", async () => {
   await rita.must("message", { roomId, content: "counted" });
   const stats = await host.tell("room-stats", { roomId });
   assert.deepEqual([stats.memberCount, stats.messageCount], [2, 1]);
+  const { room } = await host.tell("room-get", { roomId });
+  assert.equal(room.memberCount, 2);
+  const { rooms: inNamespace } = await host.tell("room-list", { namespace });
+  assert.deepEqual(inNamespace.find(({ id }) => id === roomId), room);
   assert.match(stats.createdAt, RFC3339);
   assert.match(stats.lastActivity, RFC3339);
 
@@ -208,6 +330,9 @@ scenario("a backend writes into a room, as a user or as the system", async () =>
     [message.id, message.userId, message.content, message.type, message.metadata],
     [sent.id, "bot", "beep", "system", { a: 1 }],
   );
+  assert.equal(message.username, "bot");
+  await host.tell("message-send", { roomId, userId: "bot", username: "The bot", content: "beep" });
+  assert.equal((await rita.next("message")).username, "The bot");
   assert.equal((await host.post("message-send", { roomId: "no-such-room", userId: "bot", content: "x" })).json.error.code, "NOT_FOUND");
   assert.equal((await host.post("message-send", { roomId, userId: "bot" })).json.error.code, "INVALID_PAYLOAD");
 });
@@ -224,4 +349,36 @@ scenario("a backend notifies users and announces to everyone", async () => {
   for (const client of [rita, second]) assert.equal((await client.next("system:announcement")).message, "closing at six");
   await settled(rob);
   assert.deepEqual([rob.heard("notification"), rob.heard("system:announcement")], [[], []]);
+});
+
+scenario("server events that are wrong are answered so", async () => {
+  const roomId = newRoom();
+  const anyRoom = ["room-get", "room-delete", "room-members", "room-stats", "message-page"];
+  const wrong = [
+    ...anyRoom.flatMap((name) => [{}, { roomId: 7 }, { roomId: "a:b" }, null].map((data) => [name, data])),
+    ["room-create", {}],
+    ["room-create", { name: 7 }],
+    ["room-create", { name: "x", roomId: "a:b" }],
+    ["room-create", { name: "x", visibility: "secret" }],
+    ["room-create", { name: "x", metadata: [] }],
+    ["room-create", { name: "x", members: ["a b"] }],
+    ["room-list", { limit: 0 }],
+    ["room-list", { limit: 101 }],
+    ["room-list", { after: "a:b" }],
+    ["room-list", { namespace: 7 }],
+    ["message-send", { roomId, userId: "bot" }],
+    ["message-page", { roomId, limit: 201 }],
+    ["message-page", { roomId, offset: -1 }],
+    ["message-page", { roomId, before: 7 }],
+    ["notification", { title: "to nobody" }],
+    ["notification", { userIds: [] }],
+    ["notification", { userIds: ["a:b"] }],
+    ["system-announcement", {}],
+    ["system-announcement", { message: 7 }],
+    ["system-announcement", { message: "x", except: "connection" }],
+  ];
+  for (const [name, data] of wrong) {
+    const { json } = await host.post(name, data, { body: { plugin: "rooms" } });
+    assert.equal(json?.error?.code, "INVALID_PAYLOAD", `${name} ${JSON.stringify(data)}: ${JSON.stringify(json)}`);
+  }
 });

@@ -21,7 +21,7 @@ export const SUITES = {
     plugins: ["classroom", "lms", "rooms", "probe"],
     roleAliases: { teacher: "educator" },
   },
-  lms: { plugins: ["lms", "rooms", "probe"] },
+  lms: { plugins: ["lms", "rooms", "probe"], typingTimeout: "500ms" },
   quiz: { plugins: ["quiz"] },
   rooms: { plugins: ["rooms", "lms", "probe"], presenceGrace: "300ms" },
 };

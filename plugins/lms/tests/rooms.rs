@@ -256,13 +256,35 @@ fn who_types_is_heard_by_the_others_in_rooms_that_one_has_joined() {
             assert_eq!(host.take(&bea, "user-typing"), news);
             host.expect_silence(&ann);
         }
+        // It ends by itself, too, 5 seconds after it was said last.
+        for _ in 0..2 {
+            host.send(&ann, "start-typing", room).expect_ok();
+            host.advance(Duration::from_secs(4));
+        }
+        assert_eq!(host.take(&bea, "user-typing")["isTyping"], true);
+        host.expect_silence(&bea);
+        host.advance(Duration::from_secs(1));
+        let news = json!({ "userId": "ann", "room": room, "isTyping": false });
+        assert_eq!(host.take(&bea, "user-typing"), news);
     }
-    host.send(&ann, "start-typing", "conversation:bea:cem")
-        .expect_error("NOT_IN_ROOM");
-    for room in ["lesson:l1", "user:bea", "c1", ""] {
-        host.send(&ann, "start-typing", room)
-            .expect_error("INVALID_PAYLOAD");
+    host.clear();
+    for event in ["start-typing", "stop-typing"] {
+        for room in ["conversation:bea:cem", "course:c2", "thread:t2"] {
+            host.send(&ann, event, room).expect_error("NOT_IN_ROOM");
+        }
+        for wrong in [
+            json!("lesson:l1"),
+            json!("user:bea"),
+            json!("c1"),
+            json!(""),
+            json!(7),
+            Value::Null,
+        ] {
+            host.send(&ann, event, wrong)
+                .expect_error("INVALID_PAYLOAD");
+        }
     }
+    host.expect_silence(&bea);
 }
 
 #[test]
@@ -316,6 +338,19 @@ fn presence_is_told_of_those_with_whom_one_shares_a_room() {
     let presence = json!([seen("bea", "busy"), seen("ann", "online")]);
     assert_eq!(ack, json!({ "ok": true, "presence": presence }));
     let many: Vec<String> = (0..101).map(|number| format!("user-{number}")).collect();
-    host.send_args(&ann, "get-presence", [many])
-        .expect_error("INVALID_PAYLOAD");
+    for wrong in [
+        json!([many]),
+        json!([]),
+        json!(["bea"]),
+        json!([{ "userIds": ["bea"] }]),
+        json!([null]),
+        json!([["a:b"]]),
+        json!([[7]]),
+    ] {
+        host.send_args(&ann, "get-presence", wrong)
+            .expect_error("INVALID_PAYLOAD");
+    }
+    let nobody: [Vec<String>; 1] = [Vec::new()];
+    let ack = host.send_args(&ann, "get-presence", nobody).expect_ok();
+    assert_eq!(ack, json!({ "ok": true, "presence": [] }));
 }

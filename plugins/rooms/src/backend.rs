@@ -26,9 +26,34 @@ pub(crate) struct Create {
     members: Vec<Id>,
 }
 
+/// A room, as backends see it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Shown {
+    #[serde(flatten)]
+    record: Record,
+    /// Users who are in it now.
+    member_count: u32,
+}
+
+impl Shown {
+    fn new(cx: &Cx, record: Record) -> Result<Self> {
+        let member_count = cx.rooms().count_users(room(&record.id))?;
+        Ok(Self {
+            record,
+            member_count,
+        })
+    }
+}
+
 #[derive(Serialize)]
 struct OneRoom {
-    room: Record,
+    room: Shown,
+}
+
+fn answer(cx: &Cx, record: Record) -> Result<Ack> {
+    let room = Shown::new(cx, record)?;
+    Ack::with(&OneRoom { room })
 }
 
 pub(crate) fn create(cx: &mut Cx, request: Create) -> Result<Ack> {
@@ -49,7 +74,7 @@ pub(crate) fn create(cx: &mut Cx, request: Create) -> Result<Ack> {
         ..begun
     };
     record.create(cx)?;
-    Ack::with(&OneRoom { room: record })
+    answer(cx, record)
 }
 
 #[derive(Deserialize)]
@@ -59,8 +84,8 @@ pub(crate) struct OfRoom {
 }
 
 pub(crate) fn get(cx: &mut Cx, request: OfRoom) -> Result<Ack> {
-    let room = Record::get(cx, &request.room_id)?;
-    Ack::with(&OneRoom { room })
+    let record = Record::get(cx, &request.room_id)?;
+    answer(cx, record)
 }
 
 #[derive(Deserialize)]
@@ -72,7 +97,7 @@ pub(crate) struct List {
 
 #[derive(Serialize)]
 struct Listed {
-    rooms: Vec<Record>,
+    rooms: Vec<Shown>,
     after: Option<String>,
 }
 
@@ -85,7 +110,7 @@ pub(crate) fn list(cx: &mut Cx, request: List) -> Result<Ack> {
             "`limit`: expected 1 to {PAGE}"
         )));
     }
-    let mut rooms: Vec<Record> = Vec::new();
+    let mut rooms: Vec<Shown> = Vec::new();
     let mut after = request.after.map(|id| key(&id));
     // Rooms of other namespaces are passed over; the host's bound on reads ends a search that finds
     // too few, so the answer says where to go on.
@@ -99,7 +124,7 @@ pub(crate) fn list(cx: &mut Cx, request: List) -> Result<Ack> {
                 .as_ref()
                 .is_none_or(|wanted| *wanted == record.namespace)
             {
-                rooms.push(record);
+                rooms.push(Shown::new(cx, record)?);
             }
             if rooms.len() == limit as usize {
                 break;

@@ -115,9 +115,12 @@ pub(crate) fn joined(cx: &mut Cx, joined: Joined) -> Result<()> {
         return Ok(());
     }
     announce(cx, "user:joined", joined.room.clone())?;
-    // That somebody comes says already that they are online.
+    // Where everyone hears each change, they have heard of it by now.
+    if to_everyone(cx)? {
+        return Ok(());
+    }
     let seen = cx.presence().of([&user])?.into_iter();
-    for seen in seen.filter(|seen| seen.status != Status::Online) {
+    for seen in seen.filter(|seen| seen.status != Status::Offline) {
         let status = cx.emit("user:status").to_room(&joined.room);
         status.except_user(&user).send(&status_of(&seen))?;
     }
@@ -243,7 +246,7 @@ pub(crate) fn typing_changed(cx: &mut Cx, change: TypingChanged) -> Result<()> {
 
 /// Others hear what a user is seen as.
 pub(crate) fn presence_changed(cx: &mut Cx, change: PresenceChanged) -> Result<()> {
-    let to_all = cx.settings::<Settings>()?.presence == Audience::Everyone;
+    let to_all = to_everyone(cx)?;
     if !to_all && change.rooms.is_empty() {
         return Ok(());
     }
@@ -254,6 +257,11 @@ pub(crate) fn presence_changed(cx: &mut Cx, change: PresenceChanged) -> Result<(
     };
     let user = &change.now.user;
     news.except_user(user).send(&status_of(&change.now))
+}
+
+/// Tells whether everyone hears what a user is seen as, and not only who shares a room.
+fn to_everyone(cx: &Cx) -> Result<bool> {
+    Ok(cx.settings::<Settings>()?.presence == Audience::Everyone)
 }
 
 fn status_of(seen: &Seen) -> serde_json::Value {

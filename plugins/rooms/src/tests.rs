@@ -52,7 +52,9 @@ fn a_user_joins_with_the_first_and_leaves_with_the_last_connection() {
     let ann = joined(&mut host, "ann", "lobby");
     let phone = joined(&mut host, "ben", "lobby");
     let laptop = joined(&mut host, "ben", "lobby");
+    assert_eq!(host.heard(&ann), ["user:joined", "user:status"]);
     assert_eq!(host.take(&ann, "user:joined")["userId"], "ben");
+    host.clear();
     let again = host
         .send(&phone, "room:join", json!({ "roomId": "lobby" }))
         .expect_ok();
@@ -105,20 +107,48 @@ fn who_shares_a_room_hears_what_a_user_is_seen_as() {
 }
 
 #[test]
-fn who_comes_and_is_not_online_is_seen_as_what_they_are() {
+fn who_is_in_a_room_hears_what_who_comes_is_seen_as() {
     let choose = |cx: &mut Cx, status: Status| {
         cx.presence().choose(cx.user()?, status)?;
         Ok(Ack::ok())
     };
-    let mut host = TestHost::new(plugin().on("choose", choose));
-    let ann = joined(&mut host, "ann", "lobby");
-    let ben = host.connect("ben");
-    host.send(&ben, "choose", "busy").expect_ok();
     let lobby = json!({ "roomId": "lobby" });
-    host.send(&ben, "room:join", lobby).expect_ok();
-    assert_eq!(host.heard(&ann), ["user:joined", "user:status"]);
-    let busy = json!({ "userId": "ben", "status": "busy" });
-    assert_eq!(host.take(&ann, "user:status"), busy);
+    for (setting, told) in [("shared", true), ("everyone", false)] {
+        let mut host = TestHost::new(plugin().on("choose", choose))
+            .with_settings(json!({ "presence": setting }));
+        let ann = joined(&mut host, "ann", "lobby");
+        let ben = host.connect("ben");
+        for (status, is_heard) in [("online", true), ("busy", true), ("offline", false)] {
+            host.send(&ben, "choose", status).expect_ok();
+            host.clear();
+            host.send(&ben, "room:join", &lobby).expect_ok();
+            host.take(&ann, "user:joined");
+            if told && is_heard {
+                let news = json!({ "userId": "ben", "status": status });
+                assert_eq!(host.take(&ann, "user:status"), news);
+            }
+            // Not by another device, and not told twice.
+            joined(&mut host, "ben", "lobby");
+            host.expect_silence(&ann);
+            host.expect_silence(&ben);
+            host.server_event("room-delete", &lobby).expect_ok();
+            host.send(&ann, "room:join", &lobby).expect_ok();
+        }
+    }
+}
+
+#[test]
+fn who_comes_back_is_online_again() {
+    let mut host = host();
+    let ann = joined(&mut host, "ann", "lobby");
+    let status = |status| json!({ "userId": "ben", "status": status });
+    for _ in 0..2 {
+        let ben = joined(&mut host, "ben", "lobby");
+        assert_eq!(host.take_all(&ann, "user:status"), [status("online")]);
+        host.disconnect(&ben);
+        host.advance(Duration::from_secs(5));
+        assert_eq!(host.take_all(&ann, "user:status"), [status("offline")]);
+    }
 }
 
 #[test]
@@ -324,6 +354,12 @@ fn members_and_numbers_of_a_room() {
         (&json!(2), &json!(0))
     );
     assert_eq!(before["lastActivity"], before["createdAt"]);
+    let got = host.server_event("room-get", &of_room).expect_ok();
+    let listed = host.server_event("room-list", json!({})).expect_ok();
+    assert_eq!(
+        (&got["room"]["memberCount"], &listed["rooms"]),
+        (&json!(2), &json!([got["room"]]))
+    );
     host.advance(std::time::Duration::from_secs(60));
     for _ in 0..3 {
         host.send(
@@ -381,6 +417,16 @@ fn server_events_that_are_wrong() {
         ("room-create", json!({ "name": "x", "members": ["a b"] })),
         ("room-create", json!({ "name": "x".repeat(65_536) })),
         ("room-get", json!({})),
+        ("room-delete", json!({})),
+        ("room-delete", json!({ "roomId": "a:b" })),
+        ("room-members", json!({})),
+        ("room-members", json!({ "roomId": 7 })),
+        ("room-stats", json!({})),
+        ("room-stats", json!({ "roomId": "a:b" })),
+        ("message-page", json!({})),
+        ("message-page", json!({ "roomId": "r", "limit": 0 })),
+        ("message-page", json!({ "roomId": "r", "offset": -1 })),
+        ("message-page", json!({ "roomId": "r", "before": 7 })),
         ("room-list", json!({ "limit": 101 })),
         ("room-list", json!({ "after": "a:b" })),
         ("message-send", json!({ "roomId": "r", "userId": "u" })),
@@ -391,6 +437,32 @@ fn server_events_that_are_wrong() {
         host.server_event(event, data)
             .expect_error("INVALID_PAYLOAD");
     }
+    let nowhere = json!({ "roomId": "nowhere" });
+    host.server_event("message-page", nowhere)
+        .expect_error("NOT_FOUND");
+}
+
+#[test]
+fn client_events_that_are_wrong() {
+    let mut host = host();
+    let ann = joined(&mut host, "ann", "lobby");
+    let ben = joined(&mut host, "ben", "lobby");
+    host.clear();
+    for (event, data) in [
+        ("typing", json!({ "isTyping": true })),
+        ("typing", json!({ "roomId": "lobby" })),
+        ("typing", json!({ "roomId": "lobby", "isTyping": "yes" })),
+        ("document:edit", json!({ "roomId": "lobby", "cursor": 1 })),
+        ("document:edit", json!({ "changes": "+a" })),
+        ("room:leave", json!({})),
+        ("room:leave", json!({ "roomId": "a:b" })),
+        ("room:leave", json!("lobby")),
+        ("history", json!({ "roomId": "lobby", "offset": -1 })),
+    ] {
+        host.send(&ann, event, data).expect_error("INVALID_PAYLOAD");
+    }
+    host.expect_silence(&ben);
+    assert_eq!(host.rooms(&ann), ["room:lobby"]);
 }
 
 #[test]
