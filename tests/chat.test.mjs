@@ -94,7 +94,7 @@ for (const transport of TRANSPORTS) {
     assert.deepEqual([newest.messages.map((it) => it.id), newest.hasMore], [[replyId], true]);
   });
 
-  scenario(`what was missed is told, and delivered when a device says so (${transport})`, async () => {
+  scenario(`what was missed is told, and delivered when one connects (${transport})`, async () => {
     const [ann, bob] = users("ann", "bob");
     const c = await conversation([ann, bob]);
     const anns = await user(ann);
@@ -103,15 +103,23 @@ for (const transport of TRANSPORTS) {
     const bobs = await user(bob);
     const { args: [unread], acknowledge } = await bobs.nextEvent("unread");
     assert.deepEqual(unread, { conversationId: c, count: 2, lastMessageId: last });
-    await settled(anns, bobs);
-    assert.deepEqual(receipts(anns), []);
-    acknowledge();
+    assert.equal(acknowledge, undefined, "nothing to call");
     assert.deepEqual(await next(anns, "receipt"), [last, bob, "delivered"]);
     await bobs.must("message-seen", last);
     assert.deepEqual(await next(anns, "receipt"), [last, bob, "seen"]);
+    // Who is connected has what a device says that it has, or the next one that connects.
+    const live = await say(anns, c, "three");
+    assert.equal((await bobs.next("message-new")).id, live);
+    await settled(anns, bobs);
+    assert.deepEqual(receipts(anns), []);
     const phone = await user(bob);
-    await settled(phone);
-    assert.deepEqual(phone.heard("unread"), []);
+    assert.equal((await phone.next("unread")).lastMessageId, live);
+    assert.deepEqual(await next(anns, "receipt"), [live, bob, "delivered"]);
+    await phone.must("message-seen", live);
+    assert.deepEqual(await next(anns, "receipt"), [live, bob, "seen"]);
+    const tablet = await user(bob);
+    await settled(anns, tablet);
+    assert.deepEqual([...tablet.heard("unread"), ...receipts(anns)], []);
   });
 
   scenario(`authors edit and delete, others do not, admins delete (${transport})`, async () => {
@@ -365,6 +373,24 @@ scenario("several devices acknowledge at once, and it is announced once", async 
   }
 });
 
+scenario("several devices connect at once, and what was missed is delivered once", async () => {
+  const [ann, bob] = users("ann", "bob");
+  const c = await conversation([ann, bob]);
+  const anns = await connect(host, ann);
+  for (let round = 0; round < 5; round += 1) {
+    const id = await say(anns, c);
+    const devices = await Promise.all(Array.from({ length: 8 }, () => connect(host, bob)));
+    for (const device of devices) assert.deepEqual(await device.next("unread"), { conversationId: c, count: 1, lastMessageId: id });
+    assert.deepEqual(await next(anns, "receipt"), [id, bob, "delivered"]);
+    // Nothing says behind it that it is delivered.
+    await devices[0].must("message-seen", id);
+    assert.deepEqual(await next(anns, "receipt"), [id, bob, "seen"]);
+    for (const device of devices) device.close();
+  }
+  await settled(anns);
+  assert.deepEqual(receipts(anns), []);
+});
+
 scenario("pages neither skip nor repeat while others write", async () => {
   const [ann, bob] = users("ann", "bob");
   const c = await conversation([ann, bob]);
@@ -400,7 +426,12 @@ scenario("who was long away misses nothing, and each author hears once", async (
   await waitFor(() => bobs.heard("unread").length >= all.length, "all that is unread", 10_000);
   const byId = (a, b) => (a.conversationId < b.conversationId ? -1 : 1);
   assert.deepEqual(bobs.heard("unread").sort(byId), expected.sort(byId));
-  await settled(anns, cats);
+  // Each author hears once of each conversation, also where their latest is far behind.
+  await waitFor(() => receipts(anns).length >= all.length && receipts(cats).length > 0, "all to be delivered", 10_000);
+  const delivered = [only, ...all.slice(1).map((id) => latest.get(id))].map((id) => [id, bob, "delivered"]);
+  assert.deepEqual(receipts(anns).sort(), delivered.sort());
+  assert.deepEqual(receipts(cats), [[latest.get(c), bob, "delivered"]]);
+  for (const client of [anns, cats]) client.clear();
   await bobs.must("message-seen", latest.get(c));
   assert.deepEqual(await next(cats, "receipt"), [latest.get(c), bob, "seen"]);
   assert.deepEqual(await next(anns, "receipt"), [only, bob, "seen"]);
