@@ -110,13 +110,8 @@ pub(crate) fn connected(cx: &mut Cx) -> Result<()> {
     tell(cx, user, None)
 }
 
-/// Who has gone meanwhile hears all of it when they connect again.
 pub(crate) fn go_on(cx: &mut Cx, timer: Timer<LookedAt>) -> Result<()> {
-    let LookedAt { user, after } = timer.payload;
-    match cx.rooms().connections_of_user(&user)?.is_empty() {
-        true => Ok(()),
-        false => tell(cx, user, Some(&after)),
-    }
+    tell(cx, timer.payload.user, Some(&timer.payload.after))
 }
 
 /// Tells of conversations with messages that have not been seen, which are delivered by that. A timer goes
