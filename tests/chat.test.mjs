@@ -508,6 +508,21 @@ scenario("members on two hosts are one conversation", async () => {
   assert.deepEqual(await next(ann, "typing-stop"), ["bob", c]);
 });
 
+scenario("while the store is out of reach, what could reach somebody who is blocked is refused", async () => {
+  const redis = await Redis.start();
+  const own = await startHost({ plugins: ["chat"], redisPort: redis.port });
+  const c = await conversation(["ann", "bob"], own);
+  const [ann, bob] = await Promise.all([connect(own, "ann"), connect(own, "bob")]);
+  for (const client of [ann, bob]) await client.must("join-room", c);
+  await redis.kill();
+  const signal = { conversationId: c, userId: "bob", data: 1 };
+  for (const [name, what] of [["typing-start", c], ["typing-stop", c], ["signal", signal], ["message-send", message(c)]]) {
+    assert.equal(await ann.code(name, what), "UNAVAILABLE", name);
+  }
+  await settled(bob);
+  for (const name of ["typing", "signal", "message-new"]) assert.deepEqual(bob.heard(name), [], name);
+});
+
 scenario("the example shows a conversation and its receipts", async () => {
   const { stdout } = await runExample("conversation/conversation.mjs", host, { words: ["good morning"] });
   assert.deepEqual(stdout.trim().split("\n").sort(), [
