@@ -1,19 +1,16 @@
-// The plugin `chat`: every line of its dialect, once right and once for each way to be wrong.
+// The plugin `chat`: every line of its dialect, once right and once for each way to be wrong. Its channels of
+// Redis are in `chat-channels.test.mjs`.
 
 import assert from "node:assert/strict";
-import { once } from "node:events";
-import { join } from "node:path";
 import { connect, settled, TRANSPORTS } from "./harness/clients.mjs";
+import { makeConversation, message, next, receipts, receive, RFC3339, say, UUID7 } from "./harness/conversations.mjs";
 import { waitFor } from "./harness/deadline.mjs";
 import { runExample } from "./harness/examples.mjs";
-import { redisClient } from "./harness/node.mjs";
 import { Redis } from "./harness/redis.mjs";
-import { hostForFile, preparedHost, scenario, startHost } from "./harness/scenario.mjs";
+import { hostForFile, scenario, startHost } from "./harness/scenario.mjs";
 import { SUITES } from "./harness/suites.mjs";
 
 const host = hostForFile(SUITES.chat);
-const RFC3339 = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/;
-const UUID7 = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
 
 let made = 0;
 
@@ -23,29 +20,8 @@ function users(...names) {
   return names.map((name) => `${name}-c${made}`);
 }
 
-/** Makes a conversation; returns its id. */
-async function conversation(members, on = host) {
-  const { conversationId } = await on.tell("conversation-create", { members }, { plugin: "chat" });
-  assert.match(conversationId, UUID7);
-  return conversationId;
-}
-
-let sent = 0;
-const message = (conversationId, content = "hello") => ({ tempId: `temp:${(sent += 1)}`, conversationId, content });
-
-/** Sends a message; returns its id. */
-const say = async (client, conversationId, content) =>
-  (await client.must("message-send", message(conversationId, content))).messageId;
-
-/** Takes the next `message-new`, and acknowledges it. */
-async function receive(client) {
-  const { args, acknowledge } = await client.nextEvent("message-new");
-  acknowledge();
-  return args[0];
-}
-
-const receipts = (client) => client.inbox.filter(({ name }) => name === "receipt").map(({ args }) => args);
-const next = async (client, name) => (await client.nextEvent(name)).args;
+const tell = (name, data) => host.tell(name, data, { plugin: "chat" });
+const conversation = (members, on = host) => makeConversation(on, members);
 
 for (const transport of TRANSPORTS) {
   const user = (name, options) => connect(host, name, { transport, ...options });
@@ -94,7 +70,7 @@ for (const transport of TRANSPORTS) {
     assert.deepEqual([newest.messages.map((it) => it.id), newest.hasMore], [[replyId], true]);
   });
 
-  scenario(`what was missed is told, and delivered when a device says so (${transport})`, async () => {
+  scenario(`what was missed is told, and delivered when one connects (${transport})`, async () => {
     const [ann, bob] = users("ann", "bob");
     const c = await conversation([ann, bob]);
     const anns = await user(ann);
@@ -103,15 +79,23 @@ for (const transport of TRANSPORTS) {
     const bobs = await user(bob);
     const { args: [unread], acknowledge } = await bobs.nextEvent("unread");
     assert.deepEqual(unread, { conversationId: c, count: 2, lastMessageId: last });
-    await settled(anns, bobs);
-    assert.deepEqual(receipts(anns), []);
-    acknowledge();
+    assert.equal(acknowledge, undefined, "nothing to call");
     assert.deepEqual(await next(anns, "receipt"), [last, bob, "delivered"]);
     await bobs.must("message-seen", last);
     assert.deepEqual(await next(anns, "receipt"), [last, bob, "seen"]);
+    // Who is connected has what a device says that it has, or the next one that connects.
+    const live = await say(anns, c, "three");
+    assert.equal((await bobs.next("message-new")).id, live);
+    await settled(anns, bobs);
+    assert.deepEqual(receipts(anns), []);
     const phone = await user(bob);
-    await settled(phone);
-    assert.deepEqual(phone.heard("unread"), []);
+    assert.equal((await phone.next("unread")).lastMessageId, live);
+    assert.deepEqual(await next(anns, "receipt"), [live, bob, "delivered"]);
+    await phone.must("message-seen", live);
+    assert.deepEqual(await next(anns, "receipt"), [live, bob, "seen"]);
+    const tablet = await user(bob);
+    await settled(anns, tablet);
+    assert.deepEqual([...tablet.heard("unread"), ...receipts(anns)], []);
   });
 
   scenario(`authors edit and delete, others do not, admins delete (${transport})`, async () => {
@@ -190,8 +174,19 @@ for (const transport of TRANSPORTS) {
     const clients = await Promise.all([user(ann), user(bob), user(cat)]);
     const [anns, bobs, cats] = clients;
     for (const client of clients) await client.must("join-room", three);
-    await host.tell("block", { userId: ann, blockedId: bob }, { plugin: "chat" });
-    for (const client of [anns, bobs]) assert.equal(await client.code("message-send", message(two)), "FORBIDDEN");
+    const before = await say(anns, two);
+    await tell("block", { userId: ann, blockedId: bob });
+    for (const [client, name, what] of [
+      [anns, "message-send", message(two)],
+      [bobs, "message-send", message(two)],
+      [anns, "message-edit", { messageId: before, content: "better" }],
+      [anns, "reaction", { messageId: before, emoji: "👍" }],
+      [bobs, "reaction", { messageId: before, emoji: "👍" }],
+      [anns, "signal", { conversationId: two, userId: bob, data: 1 }],
+      [bobs, "signal", { conversationId: three, userId: ann, data: 1 }],
+    ]) {
+      assert.equal(await client.code(name, what), "FORBIDDEN", `${name} ${JSON.stringify(what)}`);
+    }
     await settled(...clients);
     for (const client of clients) client.clear();
     const id = await say(anns, three);
@@ -204,9 +199,56 @@ for (const transport of TRANSPORTS) {
     assert.deepEqual((await anns.must("get-online-users", three)).users, [ann, cat]);
     await settled(...clients);
     for (const name of ["receipt", "typing", "presence"]) assert.deepEqual(anns.heard(name), [], name);
-    await host.tell("unblock", { userId: ann, blockedId: bob }, { plugin: "chat" });
+    await tell("unblock", { userId: ann, blockedId: bob });
     await say(bobs, two, "again");
     assert.equal((await receive(anns)).content, "again");
+  });
+
+  scenario(`what a backend says that users do is heard as theirs (${transport})`, async () => {
+    const [ann, bob, root] = users("ann", "bob", "root");
+    const c = await conversation([ann, bob]);
+    const clients = await Promise.all([ann, ann, bob].map((name) => user(name)));
+    const [anns, tablet, bobs] = clients;
+    for (const client of clients) await client.must("join-room", c);
+    const told = { userId: ann, tempId: "told", conversationId: c, content: "hello" };
+    const { messageId } = await tell("message:new", told);
+    assert.equal((await receive(bobs)).id, messageId);
+    // Sent again it is the same message, and the author's devices are answered again.
+    assert.deepEqual(await tell("message:new", told), { ok: true, tempId: "told", messageId });
+    for (const device of [anns, tablet]) {
+      assert.equal((await device.next("message-new")).id, messageId);
+      for (let n = 0; n < 2; n += 1) assert.deepEqual(await next(device, "message-ack"), ["told", messageId]);
+      assert.deepEqual(await next(device, "receipt"), [messageId, bob, "delivered"]);
+    }
+    const { tempId, ...nameless } = told;
+    await tell("message:receipt", { userId: bob, messageId, type: "seen" });
+    const later = (await tell("message:new", nameless)).messageId;
+    await tell("message:receipt", { userId: bob, messageId: later, type: "delivered" });
+    await tell("message:receipt", { userId: bob, messageId: later, type: "delivered" });
+    await tell("message:edited", { userId: ann, messageId, content: "better" });
+    await tell("message:deleted", { userId: ann, messageId });
+    await tell("message:deleted", { userId: root, role: "admin", messageId: later });
+    for (const device of [anns, tablet]) {
+      assert.deepEqual(await next(device, "receipt"), [messageId, bob, "seen"]);
+      assert.deepEqual(await next(device, "receipt"), [later, bob, "delivered"]);
+    }
+    for (const client of clients) {
+      assert.equal((await client.next("message-new")).id, later);
+      const edited = await client.next("message-edited");
+      assert.deepEqual([edited.id, edited.content], [messageId, "better"]);
+      for (const id of [messageId, later]) assert.deepEqual(await next(client, "message-deleted"), [id]);
+    }
+    await tell("presence:update", { userId: bob, status: "away" });
+    await anns.nextEvent("presence", (who, status) => who === bob && status === "away");
+    await tell("typing:start", { userId: bob, conversationId: c });
+    assert.deepEqual(await next(anns, "typing"), [bob, c]);
+    await tell("typing:stop", { userId: bob, conversationId: c });
+    // Long before it would end by itself.
+    assert.deepEqual((await anns.nextEvent("typing-stop", undefined, 2_500)).args, [bob, c]);
+    await settled(...clients);
+    for (const name of ["message-new", "message-ack", "receipt", "message-deleted", "typing", "typing-stop"]) {
+      for (const client of [anns, bobs]) assert.deepEqual(client.heard(name), [], name);
+    }
   });
 }
 
@@ -246,12 +288,16 @@ scenario("what cannot be done is refused with its code", async () => {
     [anns, "INVALID_PAYLOAD", "typing-start", {}],
     [anns, "NOT_FOUND", "typing-start", "nowhere"],
     [eves, "FORBIDDEN", "typing-start", c],
+    [anns, "INVALID_PAYLOAD", "typing-stop", []],
+    [anns, "NOT_FOUND", "typing-stop", "nowhere"],
+    [eves, "FORBIDDEN", "typing-stop", c],
     [anns, "NOT_IN_ROOM", "typing-stop", c],
     [anns, "INVALID_PAYLOAD", "presence-update", "busy"],
     [anns, "INVALID_PAYLOAD", "get-online-users", null],
     [anns, "NOT_FOUND", "get-online-users", "nowhere"],
     [eves, "FORBIDDEN", "get-online-users", c],
     [anns, "INVALID_PAYLOAD", "signal", { conversationId: c, userId: bob }],
+    [anns, "NOT_FOUND", "signal", { conversationId: "nowhere", userId: bob, data: 1 }],
     [anns, "NOT_FOUND", "signal", { conversationId: c, userId: eve, data: 1 }],
     [eves, "FORBIDDEN", "signal", { conversationId: c, userId: bob, data: 1 }],
   ];
@@ -266,37 +312,44 @@ scenario("backends are answered what has become of their events", async () => {
   const [ann, bob] = users("ann", "bob");
   const c = await conversation([ann, bob]);
   const alone = await conversation([ann]);
+  const full = await conversation(Array.from({ length: 400 }, (_, n) => `${ann}-${n}`));
   const anns = await connect(host, ann);
-  await say(anns, alone, "a note to oneself");
+  const note = await say(anns, alone, "a note to oneself");
   for (const [code, name, data] of [
     ["CONFLICT", "conversation-create", { conversationId: c, members: [ann] }],
     ["INVALID_PAYLOAD", "conversation-create", { members: [] }],
     ["NOT_FOUND", "member-add", { conversationId: "nowhere", userId: ann }],
     ["NOT_FOUND", "member-remove", { conversationId: "nowhere", userId: ann }],
     ["INVALID_PAYLOAD", "member-add", { conversationId: c }],
+    ["INVALID_PAYLOAD", "member-remove", { conversationId: c }],
+    ["CONFLICT", "member-add", { conversationId: full, userId: ann }],
     ["INVALID_PAYLOAD", "block", { userId: ann, blockedId: ann }],
     ["INVALID_PAYLOAD", "unblock", { userId: ann }],
     ["INVALID_PAYLOAD", "message:new", { userId: ann, conversationId: c }],
     ["FORBIDDEN", "message:new", { userId: "eve", conversationId: c, content: "x" }],
     ["NOT_FOUND", "message:edited", { userId: ann, messageId: "m", content: "x" }],
+    ["FORBIDDEN", "message:edited", { userId: bob, messageId: note, content: "x" }],
     ["NOT_FOUND", "message:deleted", { userId: ann, messageId: "m" }],
+    ["FORBIDDEN", "message:deleted", { userId: bob, messageId: note }],
+    ["FORBIDDEN", "message:receipt", { userId: bob, messageId: note, type: "seen" }],
     ["INVALID_PAYLOAD", "message:receipt", { userId: ann, messageId: "m", type: "read" }],
     ["INVALID_PAYLOAD", "presence:update", { userId: ann, status: "asleep" }],
     ["NOT_FOUND", "typing:start", { userId: ann, conversationId: "nowhere" }],
     ["NOT_FOUND", "typing:stop", { userId: ann, conversationId: "nowhere" }],
+    ["FORBIDDEN", "typing:stop", { userId: bob, conversationId: alone }],
   ]) {
     const { json } = await host.post(name, data, { body: { plugin: "chat" } });
     assert.equal(json?.error?.code, code, `${name} ${JSON.stringify(data)}: ${JSON.stringify(json)}`);
   }
   const told = { userId: bob, tempId: "b1", conversationId: c, content: "by the backend" };
-  const { messageId } = await host.tell("message:new", told, { plugin: "chat" });
-  assert.equal((await host.tell("message:new", told, { plugin: "chat" })).messageId, messageId);
+  const { messageId } = await tell("message:new", told);
+  assert.equal((await tell("message:new", told)).messageId, messageId);
   assert.deepEqual([(await receive(anns)).id, messageId], [messageId, messageId]);
 
   // Out at once, on every device.
   const bobs = await connect(host, bob);
   for (const client of [anns, bobs]) await client.must("join-room", c);
-  await host.tell("member-remove", { conversationId: c, userId: bob }, { plugin: "chat" });
+  await tell("member-remove", { conversationId: c, userId: bob });
   await settled(bobs);
   bobs.clear();
   await say(anns, c);
@@ -304,7 +357,7 @@ scenario("backends are answered what has become of their events", async () => {
   assert.equal(await bobs.code("join-room", c), "JOIN_ROOM_FAILED");
   await settled(anns, bobs);
   assert.deepEqual(bobs.remaining, []);
-  await host.tell("member-add", { conversationId: c, userId: bob }, { plugin: "chat" });
+  await tell("member-add", { conversationId: c, userId: bob });
   await bobs.must("join-room", c);
 });
 
@@ -365,6 +418,24 @@ scenario("several devices acknowledge at once, and it is announced once", async 
   }
 });
 
+scenario("several devices connect at once, and what was missed is delivered once", async () => {
+  const [ann, bob] = users("ann", "bob");
+  const c = await conversation([ann, bob]);
+  const anns = await connect(host, ann);
+  for (let round = 0; round < 5; round += 1) {
+    const id = await say(anns, c);
+    const devices = await Promise.all(Array.from({ length: 8 }, () => connect(host, bob)));
+    for (const device of devices) assert.deepEqual(await device.next("unread"), { conversationId: c, count: 1, lastMessageId: id });
+    assert.deepEqual(await next(anns, "receipt"), [id, bob, "delivered"]);
+    // Nothing says behind it that it is delivered.
+    await devices[0].must("message-seen", id);
+    assert.deepEqual(await next(anns, "receipt"), [id, bob, "seen"]);
+    for (const device of devices) device.close();
+  }
+  await settled(anns);
+  assert.deepEqual(receipts(anns), []);
+});
+
 scenario("pages neither skip nor repeat while others write", async () => {
   const [ann, bob] = users("ann", "bob");
   const c = await conversation([ann, bob]);
@@ -400,7 +471,12 @@ scenario("who was long away misses nothing, and each author hears once", async (
   await waitFor(() => bobs.heard("unread").length >= all.length, "all that is unread", 10_000);
   const byId = (a, b) => (a.conversationId < b.conversationId ? -1 : 1);
   assert.deepEqual(bobs.heard("unread").sort(byId), expected.sort(byId));
-  await settled(anns, cats);
+  // Each author hears once of each conversation, also where their latest is far behind.
+  await waitFor(() => receipts(anns).length >= all.length && receipts(cats).length > 0, "all to be delivered", 10_000);
+  const delivered = [only, ...all.slice(1).map((id) => latest.get(id))].map((id) => [id, bob, "delivered"]);
+  assert.deepEqual(receipts(anns).sort(), delivered.sort());
+  assert.deepEqual(receipts(cats), [[latest.get(c), bob, "delivered"]]);
+  for (const client of [anns, cats]) client.clear();
   await bobs.must("message-seen", latest.get(c));
   assert.deepEqual(await next(cats, "receipt"), [latest.get(c), bob, "seen"]);
   assert.deepEqual(await next(anns, "receipt"), [only, bob, "seen"]);
@@ -432,80 +508,19 @@ scenario("members on two hosts are one conversation", async () => {
   assert.deepEqual(await next(ann, "typing-stop"), ["bob", c]);
 });
 
-scenario("channels: what others say is done once, what clients do is told, and nothing goes round", async () => {
+scenario("while the store is out of reach, what could reach somebody who is blocked is refused", async () => {
   const redis = await Redis.start();
-  const events = ["message:new", "message:edited", "message:deleted", "message:receipt", "presence:update", "typing:start", "typing:stop"];
-  const options = {
-    plugins: ["chat"],
-    redisPort: redis.port,
-    plugin: { chat: { channels: ["message:*", "presence:update", "typing:*"], settings: { publish: true } } },
-    channels: Object.fromEntries(events.map((name) => [name, { plugin: "chat" }])),
-  };
-  const hosts = await Promise.all([startHost(options), startHost(options)]);
-  const backend = await redisClient(redis);
-  const c = await conversation(["ann", "bob"], hosts[0]);
-  const [ann, bob] = await Promise.all([connect(hosts[0], "ann"), connect(hosts[1], "bob")]);
-  for (const client of [ann, bob]) await client.must("join-room", c);
-
-  const outcome = async (channel, name) => {
-    const texts = await Promise.all(hosts.map(async (one) => (await one.request("/metrics")).text));
-    const line = `switchboard_channel_messages_total{channel="${channel}",outcome="${name}"} `;
-    const counts = texts.flatMap((text) => text.split("\n").filter((it) => it.startsWith(line)));
-    return counts.reduce((sum, it) => sum + Number(it.slice(line.length)), 0);
-  };
-  const told = (content) => ({ userId: "ann", tempId: content, conversationId: c, content });
-  await backend.publish("message:new", "no JSON");
-  await backend.publish("message:new", JSON.stringify({ userId: "ann" }));
-  await backend.publish("message:new", JSON.stringify(told("from elsewhere")));
-  for (const client of [ann, bob]) assert.equal((await client.next("message-new")).content, "from elsewhere");
-  await backend.publish("typing:start", JSON.stringify({ userId: "ann", conversationId: c }));
-  assert.deepEqual(await next(bob, "typing"), ["ann", c]);
-  await backend.publish("presence:update", JSON.stringify({ userId: "bob", status: "away" }));
-  await ann.nextEvent("presence", (user, status) => user === "bob" && status === "away");
-
-  const published = [];
-  const listener = await redisClient(redis);
-  await listener.subscribe(events, (text, channel) => published.push([channel, JSON.parse(text)]));
-  const id = await say(ann, c, "from a client");
-  assert.equal((await receive(bob)).id, id);
-  await bob.must("message-seen", id);
-  await ann.must("message-edit", { messageId: id, content: "better" });
-  await ann.must("message-delete", id);
-  await waitFor(() => published.some(([channel]) => channel === "message:deleted"), "all to be published");
-  const base = { messageId: id, conversationId: c, origin: "switchboard" };
-  const of = (name) => published.filter(([channel, it]) => channel === name && it.origin).map(([, it]) => it);
-  const [created] = of("message:new");
-  assert.match(created.createdAt, RFC3339);
-  assert.deepEqual(of("message:new"), [
-    { ...base, userId: "ann", tempId: created.tempId, content: "from a client", replyTo: null, createdAt: created.createdAt },
-  ]);
-  assert.deepEqual(of("message:edited").map(({ editedAt, ...rest }) => rest), [{ ...base, userId: "ann", content: "better" }]);
-  assert.deepEqual(of("message:deleted"), [{ ...base, userId: "ann", role: "student" }]);
-  assert.deepEqual(of("message:receipt").at(-1), { ...base, userId: "bob", type: "seen" });
-
-  // A last message of another's, behind which everything that came back has been handled.
-  await backend.publish("message:new", JSON.stringify(told("last")));
-  await ann.next("message-new", (it) => it.content === "last");
-  await settled(ann, bob);
-  const { messages } = await ann.must("conversation-history", { conversationId: c });
-  assert.deepEqual(messages.map((it) => it.content), ["from elsewhere", null, "last"]);
-  assert.deepEqual(ann.heard("message-new").map((it) => it.content), []);
-  await waitFor(async () => await outcome("message:new", "failed") >= 1, "the malformed one to be counted");
-});
-
-scenario("without Redis, or a grant, a client's event does not fail for publishing", async () => {
-  const own = await startHost({ plugins: ["chat"], plugin: { chat: { settings: { publish: true } } } });
+  const own = await startHost({ plugins: ["chat"], redisPort: redis.port });
   const c = await conversation(["ann", "bob"], own);
   const [ann, bob] = await Promise.all([connect(own, "ann"), connect(own, "bob")]);
-  const id = await say(ann, c);
-  assert.equal((await receive(bob)).id, id);
-  await waitFor(() => own.log().includes("`message:new` is not published"), "a line in the log");
-});
-
-scenario("a wrong setting is refused by its name", async () => {
-  const own = preparedHost({ plugins: ["chat"], plugin: { chat: { settings: { publsh: true } } } });
-  await own.start().catch(() => undefined);
-  await waitFor(() => own.log().includes("publsh"), "the setting's name in the log");
+  for (const client of [ann, bob]) await client.must("join-room", c);
+  await redis.kill();
+  const signal = { conversationId: c, userId: "bob", data: 1 };
+  for (const [name, what] of [["typing-start", c], ["typing-stop", c], ["signal", signal], ["message-send", message(c)]]) {
+    assert.equal(await ann.code(name, what), "UNAVAILABLE", name);
+  }
+  await settled(bob);
+  for (const name of ["typing", "signal", "message-new"]) assert.deepEqual(bob.heard(name), [], name);
 });
 
 scenario("the example shows a conversation and its receipts", async () => {

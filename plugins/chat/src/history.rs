@@ -3,7 +3,7 @@
 use crate::{
     directory::{Conversation, Hidden, visit},
     messages::{Found, Message, own_key},
-    receipts::Marks,
+    receipts::{Marks, missed},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -93,6 +93,9 @@ struct Unread {
     conversation_id: Id,
     count: u64,
     last_message_id: Id,
+    /// Whether the last message has not been delivered yet.
+    #[serde(skip)]
+    is_missed: bool,
 }
 
 /// A user whose conversations have been looked at up to a place.
@@ -111,9 +114,9 @@ pub(crate) fn go_on(cx: &mut Cx, timer: Timer<LookedAt>) -> Result<()> {
     tell(cx, timer.payload.user, Some(&timer.payload.after))
 }
 
-/// Tells of conversations with messages that have not been seen. Whoever acknowledges it has had them
-/// delivered. A timer goes on where a user is in more conversations than an event can look at; it has
-/// no connection, so all of the user's hear the rest.
+/// Tells of conversations with messages that have not been seen, which are delivered by that. A timer goes
+/// on where a user is in more conversations than an event can look at; it has no connection, so all of the
+/// user's hear the rest.
 fn tell(cx: &mut Cx, user: Id, after: Option<&str>) -> Result<()> {
     let mut all = Vec::new();
     let next = visit(cx, &user, after, |conversation| {
@@ -121,7 +124,10 @@ fn tell(cx: &mut Cx, user: Id, after: Option<&str>) -> Result<()> {
         Ok(false)
     })?;
     for unread in all {
-        let news = cx.emit("unread").ask(unread.last_message_id.as_str());
+        if unread.is_missed {
+            missed(cx, &user, &unread.last_message_id)?;
+        }
+        let news = cx.emit("unread");
         match after {
             None => news.to_self().send(&unread)?,
             Some(_) => news.to_user(&user).send(&unread)?,
@@ -137,7 +143,8 @@ fn tell(cx: &mut Cx, user: Id, after: Option<&str>) -> Result<()> {
 /// Counts others' messages behind what a member has seen: all of them less the member's own.
 fn unread(cx: &Cx, conversation: &Conversation, user: &Id) -> Result<Option<Unread>> {
     let since = conversation.members.get(user).copied().unwrap_or_default();
-    let seen = Marks::of(cx, conversation, user)?.seen.position.max(since);
+    let marks = Marks::of(cx, conversation, user)?;
+    let seen = marks.seen.position.max(since);
     let newest = cx.history(conversation.room()).newest::<Message>(1)?;
     let Some((position, message)) = newest
         .into_iter()
@@ -154,5 +161,6 @@ fn unread(cx: &Cx, conversation: &Conversation, user: &Id) -> Result<Option<Unre
         conversation_id: conversation.id.clone(),
         count,
         last_message_id: message.id,
+        is_missed: marks.delivered.position < position,
     }))
 }

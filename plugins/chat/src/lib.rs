@@ -54,6 +54,7 @@ pub fn plugin() -> Plugin {
         .on("reaction", messages::react)
         .on("message-seen", receipts::seen)
         .on_acknowledged(receipts::acknowledged)
+        .on_timer(receipts::MISSED, receipts::deliver)
         .on_timer(receipts::RECEIPTS, receipts::go_on)
         .on("conversation-history", history::page)
         .on("typing-start", typing::start)

@@ -124,7 +124,7 @@ pub(crate) fn send(cx: &mut Cx, actor: &Actor, new: NewMessage) -> Result<Ack> {
     if let Some(key) = &temp_key
         && let Some(known) = stored.get::<Id>(key)?
     {
-        return acknowledge(cx, new.temp_id.as_deref(), &known);
+        return acknowledge(cx, user, new.temp_id.as_deref(), &known);
     }
     conversation.require_heard(cx, user)?;
     if let Some(id) = &new.reply_to
@@ -168,7 +168,7 @@ pub(crate) fn send(cx: &mut Cx, actor: &Actor, new: NewMessage) -> Result<Ack> {
         "createdAt": message.created_at,
     });
     channels::publish(cx, channels::NEW, &published)?;
-    acknowledge(cx, new.temp_id.as_deref(), &message.id)
+    acknowledge(cx, user, new.temp_id.as_deref(), &message.id)
 }
 
 /// Draws an id that ends with the conversation's token and that no message has.
@@ -184,11 +184,15 @@ fn new_id(cx: &Cx, conversation: &Conversation) -> Result<Id> {
     }
 }
 
-fn acknowledge(cx: &mut Cx, temp: Option<&str>, message: &Id) -> Result<Ack> {
-    if cx.source().is_empty() {
-        cx.emit("message-ack")
-            .to_self()
-            .send_args(&(temp, message))?;
+/// Answers the device that has sent it, or all of the author's where a backend has.
+fn acknowledge(cx: &mut Cx, author: &Id, temp: Option<&str>, message: &Id) -> Result<Ack> {
+    if let Some(temp) = temp {
+        let is_client = cx.source().is_empty();
+        let answer = cx.emit("message-ack");
+        match is_client {
+            true => answer.to_self().send_args(&(temp, message))?,
+            false => answer.to_user(author).send_args(&(temp, message))?,
+        }
     }
     Ack::with(&json!({ "tempId": temp, "messageId": message }))
 }

@@ -7,6 +7,8 @@
 //! A mark says "this message and all before it". It only moves forward; what it passes is announced to
 //! the authors, each once, for their latest. So a conversation has two marks a member, however much is
 //! said in it.
+//!
+//! Delivered is what a device acknowledges, and what was missed when one connects.
 
 use crate::{
     actor::Actor,
@@ -19,7 +21,8 @@ use serde_json::json;
 use std::{collections::BTreeSet, time::Duration};
 use switchboard_plugin::{Ack, Acknowledged, Cx, Id, Result, Timer};
 
-/// The timer that goes on announcing.
+/// The timers that mark what was missed, and that go on announcing.
+pub(crate) const MISSED: &str = "missed";
 pub(crate) const RECEIPTS: &str = "receipts";
 
 /// Messages that are looked at in one event: for their authors, and for one's own.
@@ -87,13 +90,36 @@ pub(crate) fn told(cx: &mut Cx, actor: &Actor, receipt: Receipt) -> Result<Ack> 
     Ok(Ack::ok())
 }
 
-/// A device has the message whose id is the token. One that did not answer will hear of it by `unread`
-/// when it connects again.
+/// A device has a message, and all before it.
 pub(crate) fn acknowledged(cx: &mut Cx, answer: Acknowledged) -> Result<()> {
-    let (user, id) = (cx.user()?, Id::new(answer.token)?);
-    match Found::find(cx, &id)? {
-        Some(found) if answer.error.is_none() && found.conversation.members.contains_key(&user) => {
-            advance(cx, &user, &id, found, Kind::Delivered)
+    match answer.error {
+        Some(_) => Ok(()),
+        None => delivered(cx, &cx.user()?, &Id::new(answer.token)?),
+    }
+}
+
+/// Has a message, and all before it, marked as delivered to a user who has connected. By a timer: a
+/// transaction writes one partition, and each conversation is one. It is named by the message, so that a
+/// device which has read less puts nothing in the place of another's.
+pub(crate) fn missed(cx: &Cx, user: &Id, message: &Id) -> Result<()> {
+    let timers = cx.timers(format!("user:{user}"));
+    Ok(timers.after(
+        Duration::ZERO,
+        format!("{MISSED}:{message}"),
+        &(user, message),
+    )?)
+}
+
+pub(crate) fn deliver(cx: &mut Cx, timer: Timer<(Id, Id)>) -> Result<()> {
+    let (user, message) = timer.payload;
+    delivered(cx, &user, &message)
+}
+
+/// Nothing is where the user was taken out meanwhile.
+fn delivered(cx: &mut Cx, user: &Id, id: &Id) -> Result<()> {
+    match Found::find(cx, id)? {
+        Some(found) if found.conversation.members.contains_key(user) => {
+            advance(cx, user, id, found, Kind::Delivered)
         }
         _ => Ok(()),
     }

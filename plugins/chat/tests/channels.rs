@@ -27,6 +27,14 @@ fn begin(mut host: TestHost) -> (TestHost, Client, Client) {
     (host, ann, bob)
 }
 
+/// Has a message sent by a client, and forgets who has heard of it; returns its id.
+fn say(host: &mut TestHost, client: &Client) -> Value {
+    let new = json!({ "tempId": "t1", "conversationId": "c1", "content": "hello" });
+    let answer = host.send(client, "message-send", new).expect_ok();
+    host.clear();
+    answer.get("messageId").cloned().unwrap_or_default()
+}
+
 fn published(host: &mut TestHost) -> Vec<(&'static str, Value)> {
     let mut all = Vec::new();
     for event in EVENTS {
@@ -52,11 +60,26 @@ fn others_say_what_users_do() {
     for client in [&ann, &bob] {
         assert_eq!(host.take(client, "message-new"), message);
     }
+    assert_eq!(
+        host.take_args(&ann, "message-ack"),
+        [json!("t1"), id.clone()]
+    );
+    let phone = host.connect("ann");
+    host.clear();
     let again = host.server_event("message:new", &new).expect_ok();
     assert_eq!(
         again,
         json!({ "ok": true, "tempId": "t1", "messageId": id })
     );
+    for client in [&ann, &phone] {
+        assert_eq!(
+            host.take_args(client, "message-ack"),
+            [json!("t1"), id.clone()]
+        );
+        host.expect_silence(client);
+    }
+    host.expect_silence(&bob);
+    host.disconnect(&phone);
     assert_eq!(host.history("chat:c1").len(), 1);
 
     let receipt = |kind: &str| json!({ "userId": "bob", "messageId": id, "type": kind });
@@ -73,6 +96,18 @@ fn others_say_what_users_do() {
             assert_eq!(heard, [id.clone(), json!("bob"), json!(kind)]);
         }
         host.expect_silence(&ann);
+    }
+
+    // Without a `tempId` nothing answers the author, and each is a message of its own.
+    let nameless = json!({ "userId": "ann", "conversationId": "c1", "content": "more" });
+    for expected in 2..4 {
+        let answer = host.channel_message("message:new", &nameless).expect_ok();
+        assert_eq!(answer["tempId"], json!(null));
+        assert_eq!(host.history("chat:c1").len(), expected);
+        for client in [&ann, &bob] {
+            assert_eq!(host.take(client, "message-new")["id"], answer["messageId"]);
+            host.expect_silence(client);
+        }
     }
 
     let edit = json!({ "userId": "ann", "messageId": id, "content": "better" });
@@ -342,6 +377,7 @@ fn what_is_malformed_fails_with_a_code() {
                 .expect_error("INVALID_PAYLOAD");
         }
     }
+    let id = say(&mut host, &ann);
     for (event, message, code) in [
         (
             "message:new",
@@ -369,7 +405,27 @@ fn what_is_malformed_fails_with_a_code() {
             "FORBIDDEN",
         ),
         (
+            "message:edited",
+            json!({ "userId": "bob", "messageId": id, "content": "x" }),
+            "FORBIDDEN",
+        ),
+        (
+            "message:deleted",
+            json!({ "userId": "bob", "messageId": id }),
+            "FORBIDDEN",
+        ),
+        (
+            "message:receipt",
+            json!({ "userId": "eve", "messageId": id, "type": "delivered" }),
+            "FORBIDDEN",
+        ),
+        (
             "typing:start",
+            json!({ "userId": "eve", "conversationId": "c1" }),
+            "FORBIDDEN",
+        ),
+        (
+            "typing:stop",
             json!({ "userId": "eve", "conversationId": "c1" }),
             "FORBIDDEN",
         ),

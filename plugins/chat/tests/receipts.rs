@@ -138,19 +138,100 @@ fn what_was_sent_while_one_was_away_is_delivered_when_one_is_back() {
         json!({ "conversationId": "c1", "count": 2, "lastMessageId": ids[1] })
     );
     host.take(&ann, "presence");
-    // To be connected is not to have it.
-    host.expect_silence(&ann);
-    host.acknowledge(&bob, &ids[1], json!([]));
+    // Nothing asks for it, and nothing need be acknowledged.
+    host.advance(Duration::ZERO);
     expect_receipt(&mut host, &ann, &ids[1], "bob", "delivered");
     // On another device they are still unread, and delivered already.
     let phone = host.connect("bob");
     assert_eq!(host.take(&phone, "unread")["count"], 2);
-    host.acknowledge(&phone, &ids[1], json!([]));
+    assert_eq!(
+        host.timer("user:bob", &format!("missed:{}", ids[1])),
+        None,
+        "nothing to write"
+    );
     host.send(&phone, "message-seen", &ids[1]).expect_ok();
     expect_receipt(&mut host, &ann, &ids[1], "bob", "seen");
     let tablet = host.connect("bob");
     host.expect_silence(&tablet);
+    host.advance(Duration::ZERO);
     host.expect_silence(&ann);
+}
+
+#[test]
+fn devices_that_connect_at_once_have_it_delivered_once() {
+    let mut host = host();
+    let ann = host.connect("ann");
+    let first = say(&mut host, &ann, "t1");
+    for _ in 0..3 {
+        host.connect("bob");
+    }
+    host.clear();
+    host.advance(Duration::ZERO);
+    expect_receipt(&mut host, &ann, &first, "bob", "delivered");
+    // The second is missed by one that connects before the first has been marked.
+    let [_, third] = ["t2", "t3"].map(|temp| {
+        let id = say(&mut host, &ann, temp);
+        host.connect("cat");
+        id
+    });
+    host.clear();
+    host.advance(Duration::ZERO);
+    let heard = host.take_all(&ann, "receipt");
+    assert_eq!(heard.last(), Some(&json!(third)));
+    assert_eq!(
+        host.stored("chat:c1", "marks:cat").unwrap()["delivered"]["message"],
+        json!(third)
+    );
+    host.expect_silence(&ann);
+}
+
+#[test]
+fn what_comes_live_after_connecting_is_delivered_by_its_own_acknowledgement() {
+    let mut host = host();
+    let ann = host.connect("ann");
+    let missed = say(&mut host, &ann, "t1");
+    let bob = host.connect("bob");
+    let live = say(&mut host, &ann, "t2");
+    host.clear();
+    host.advance(Duration::ZERO);
+    expect_receipt(&mut host, &ann, &missed, "bob", "delivered");
+    host.expect_silence(&ann);
+    host.acknowledge(&bob, &live, json!([]));
+    expect_receipt(&mut host, &ann, &live, "bob", "delivered");
+    // What is seen at once has been delivered; of that nobody hears any more.
+    host.disconnect(&bob);
+    let last = say(&mut host, &ann, "t3");
+    let bob = host.connect("bob");
+    host.clear();
+    host.send(&bob, "message-seen", &last).expect_ok();
+    expect_receipt(&mut host, &ann, &last, "bob", "seen");
+    host.advance(Duration::ZERO);
+    host.expect_silence(&ann);
+}
+
+#[test]
+fn what_was_missed_is_not_delivered_to_who_was_taken_out_nor_told_to_who_is_apart() {
+    let mut host = host();
+    let [ann, bob] = ["ann", "bob"].map(|user| host.connect(user));
+    let told = json!({ "userId": "ann", "blockedId": "cat" });
+    host.server_event("block", told).expect_ok();
+    say(&mut host, &ann, "t1");
+    let bobs = say(&mut host, &bob, "t1");
+    host.connect("cat");
+    host.clear();
+    host.advance(Duration::ZERO);
+    expect_receipt(&mut host, &bob, &bobs, "cat", "delivered");
+    host.expect_silence(&ann);
+    host.disconnect(&bob);
+    let later = say(&mut host, &ann, "t2");
+    host.connect("bob");
+    let told = json!({ "conversationId": "c1", "userId": "bob" });
+    host.server_event("member-remove", told).expect_ok();
+    host.clear();
+    host.advance(Duration::ZERO);
+    host.expect_silence(&ann);
+    let mark = host.stored("chat:c1", "marks:bob");
+    assert!(!json!(mark).to_string().contains(&later), "{mark:?}");
 }
 
 #[test]
@@ -253,8 +334,7 @@ fn a_long_absence_is_announced_to_each_author_once() {
     host.advance(Duration::ZERO);
     // What has been seen by then is not said to be delivered.
     expect_receipt(&mut host, &ann, &anns, "bob", "seen");
-    let cats = host.connect("cat");
-    host.acknowledge(&cats, &last, json!([]));
+    host.connect("cat");
     host.advance(Duration::ZERO);
     expect_receipt(&mut host, &ann, &anns, "cat", "delivered");
     for client in [&ann, &bob, &cat] {
@@ -275,9 +355,16 @@ fn unread_comes_for_every_conversation_however_many() {
             expected.push(json!({ "conversationId": id, "count": 1, "lastMessageId": last }));
         }
     }
+    host.clear();
     let bob = host.connect("bob");
     host.advance(Duration::ZERO);
     assert_eq!(json!(host.take_all(&bob, "unread")), json!(expected));
+    // And all of it has been delivered, once.
+    for count in [expected.len(), 0] {
+        assert_eq!(host.take_all(&ann, "receipt").len(), count);
+        host.connect("bob");
+        host.advance(Duration::ZERO);
+    }
 }
 
 #[test]
