@@ -158,6 +158,27 @@ for (const transport of TRANSPORTS) {
     assert.deepEqual(nina.heard("announcement-pending"), []);
   });
 
+  scenario(`who comes to teach is told of what waits for approval (${transport})`, async () => {
+    const courseId = "waiting";
+    const theo = await educator("theo", courseId);
+    const announce = async () => (await theo.must("announce", { courseId, ...text })).announcementId;
+    const [first, second, third] = [await announce(), await announce(), await announce()];
+    await theo.must("announcement-cancel", second);
+    const named = await connect(host, `waits-${transport}`, { transport, role: "educator" });
+    const [tina, nina] = await Promise.all([educator("tina", courseId), student("nina", courseId)]);
+    await tell(`waits-${transport}`, courseId, "active");
+    for (const client of [tina, named]) {
+      const heard = [await client.next("announcement-pending"), await client.next("announcement-pending")];
+      assert.deepEqual(heard.map(({ announcementId }) => announcementId), [first, third]);
+      assert.deepEqual(heard[0], {
+        announcementId: first, courseId, authorId: "theo", ...text, priority: "medium", audience: "all", publishAt: null,
+      });
+    }
+    for (const id of [first, third]) assert.equal((await tina.must("announcement-approve", id)).status, "published");
+    await settled(nina);
+    assert.deepEqual(nina.heard("announcement-pending"), []);
+  });
+
   scenario(`an enrolment that the backend tells of wins over the token (${transport})`, async () => {
     const courseId = newCourse();
     const [theo, , nina] = await people(courseId);

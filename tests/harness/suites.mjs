@@ -9,6 +9,7 @@ const RULES = {
     wordy: { words: ["spam"] },
     open: { roles: ["student"] },
     approved: { approval: true },
+    waiting: { approval: true },
     limited: { perHour: 5 },
   },
 };

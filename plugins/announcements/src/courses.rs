@@ -1,6 +1,7 @@
 //! Who belongs to a course, and as what. What the backend told (`enrollment-updated`) wins over the
 //! token, and is kept in a partition for each user, `user:{id}`, under `course:{id}`.
 
+use crate::publishing::tell_pending;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -125,14 +126,16 @@ pub(crate) fn connected(cx: &mut Cx) -> Result<()> {
     Ok(())
 }
 
-/// Handles a join that has taken effect: who teaches joins the room of those, too. An enrolment that
-/// ended after it was looked at, and before the user was in the room, found nobody to put out.
+/// Handles a join that has taken effect: who teaches joins the room of those, too, and is told of what
+/// waits there. An enrolment that ended after it was looked at, and before the user was in the room,
+/// found nobody to put out.
 pub(crate) fn joined(cx: &mut Cx, joined: Joined) -> Result<()> {
     let Some((prefix, course)) = joined.room.split_once(':') else {
         return Ok(());
     };
     let course = Id::new(course)?;
     match part(cx, &course)? {
+        Some(Part::Educator) if prefix == EDUCATORS => tell_pending(cx, &course)?,
         Some(Part::Educator) => cx.join(educators(&course)),
         Some(Part::Student) if prefix == EVERYONE => {}
         _ => cx.leave(joined.room),

@@ -2,7 +2,7 @@
 
 mod campus;
 
-use campus::{Campus, HOUR, answer_of, nights};
+use campus::{Campus, HOUR, answer_of, educator, nights, student};
 use serde_json::json;
 use switchboard_plugin::User;
 
@@ -164,4 +164,40 @@ fn nothing_is_approved_that_did_not_ask_for_it() {
     let mut campus = campus.rule(json!({}));
     let answer = campus.send(&tom, "announcement-cancel", &id).expect_ok();
     assert_eq!(answer, answer_of(&id, "cancelled"));
+}
+
+#[test]
+fn who_comes_to_teach_is_told_of_what_waits() {
+    let mut campus = Campus::new(json!({ "approval": true }));
+    let (tom, tina) = (campus.tom.clone(), campus.tina.clone());
+    let ids: Vec<String> = (0..53)
+        .map(|_| campus.announced(&tom, json!({}), "pending-approval"))
+        .collect();
+    let rejection = json!({ "announcementId": ids[1], "reason": "no" });
+    for (event, argument) in [
+        ("announcement-approve", json!(ids[0])),
+        ("announcement-reject", rejection),
+    ] {
+        campus.send(&tina, event, argument).expect_ok();
+    }
+    let waiting = campus.take_all(&tina, "announcement-pending");
+    campus.clear();
+    // By the token, and by the backend's word; the oldest first, and no more than 50.
+    let late = campus.connect(educator("late"));
+    let new = campus.connect(User::new("ned").role("educator"));
+    campus.connect(student("ann"));
+    assert_eq!(
+        campus.take_all(&late, "announcement-pending"),
+        waiting[2..52]
+    );
+    campus.expect_silence_everywhere();
+    let active = json!({ "userId": "ned", "courseId": "c1", "status": "active" });
+    campus
+        .server_event("enrollment-updated", active)
+        .expect_ok();
+    assert_eq!(
+        campus.take_all(&new, "announcement-pending"),
+        waiting[2..52]
+    );
+    campus.expect_silence_everywhere();
 }
