@@ -15,6 +15,7 @@ const UUID7 = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{
 
 const tell = (userId, courseId, status, at = host) =>
   at.tell("enrollment-updated", { userId, courseId, status }, { plugin: "announcements" });
+const staff = (courseId, educators) => host.tell("course-staff", { courseId, educators }, { plugin: "announcements" });
 const text = { title: "Exam", content: "on Monday" };
 const ids = (client) => client.heard("announcement-published").map(({ announcementId }) => announcementId);
 
@@ -177,6 +178,43 @@ for (const transport of TRANSPORTS) {
     for (const id of [first, third]) assert.equal((await tina.must("announcement-approve", id)).status, "published");
     await settled(nina);
     assert.deepEqual(nina.heard("announcement-pending"), []);
+  });
+
+  scenario(`whom the backend lists teaches the course, whatever the token says, until they are not listed (${transport})`, async () => {
+    const courseId = "staffed";
+    const names = [`plain-${transport}`, `learns-${transport}`];
+    const [plain, learns, unlike] = await Promise.all([
+      connect(host, names[0], { transport, role: "educator" }),
+      connect(host, names[1], { transport, role: "educator", claims: { enrolledCourses: [courseId] } }),
+      connect(host, names[0], { transport }),
+    ]);
+    for (const client of [plain, learns]) assert.equal(await client.code("announce", { courseId, ...text }), "FORBIDDEN");
+    assert.deepEqual(await staff(courseId, names), { ok: true });
+    const { announcementId, status } = await plain.must("announce", { courseId, ...text, audience: "educators" });
+    assert.equal(status, "pending-approval");
+    const later = await connect(host, names[1], { transport, role: "educator" });
+    for (const client of [plain, learns, later]) {
+      assert.equal((await client.next("announcement-pending")).announcementId, announcementId);
+    }
+    assert.equal((await learns.must("announcement-approve", announcementId)).status, "published");
+    for (const client of [plain, learns, later]) await client.next("announcement-published");
+    assert.equal(await unlike.code("announce", { courseId, ...text }), "ROLE_NOT_ALLOWED");
+
+    await staff(courseId, [names[1]]);
+    const other = await learns.must("announce", { courseId, ...text });
+    assert.equal(await plain.code("announce", { courseId, ...text }), "FORBIDDEN");
+    assert.equal(await plain.code("announcement-approve", other.announcementId), "FORBIDDEN");
+    await settled(plain, unlike);
+    for (const client of [plain, unlike]) assert.deepEqual(client.heard("announcement-pending"), []);
+    await staff(courseId, []);
+    assert.equal(await learns.code("announce", { courseId, ...text }), "FORBIDDEN");
+    assert.equal(await learns.code("announcement-read", announcementId), "FORBIDDEN", "a student again");
+    await learns.must("announcement-cancel", other.announcementId);
+    const many = Array.from({ length: 401 }, (_, n) => `many-${n}`);
+    for (const wrong of [{ courseId }, { courseId, educators: ["a:b"] }, { courseId, educators: many }, { educators: [] }]) {
+      const { json } = await host.post("course-staff", wrong, { body: { plugin: "announcements" } });
+      assert.equal(json.error.code, "INVALID_PAYLOAD");
+    }
   });
 
   scenario(`an enrolment that the backend tells of wins over the token (${transport})`, async () => {

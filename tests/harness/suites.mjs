@@ -10,6 +10,7 @@ const RULES = {
     open: { roles: ["student"] },
     approved: { approval: true },
     waiting: { approval: true },
+    staffed: { approval: true },
     limited: { perHour: 5 },
   },
 };

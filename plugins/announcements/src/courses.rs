@@ -1,7 +1,8 @@
-//! Who belongs to a course, and as what. What the backend told (`enrollment-updated`) wins over the
-//! token, and is kept in a partition for each user, `user:{id}`, under `course:{id}`.
+//! Who belongs to a course, and as what. What the backend told wins over the token: who teaches
+//! ([`staff`]), and else who is enrolled (`enrollment-updated`), which is kept in a partition for each
+//! user, `user:{id}`, under `course:{id}`.
 
-use crate::publishing::tell_pending;
+use crate::{publishing::tell_pending, staff};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -63,9 +64,10 @@ fn claimed(cx: &Cx, claim: &str) -> BTreeSet<Id> {
 
 /// Returns as what the user belongs to a course.
 pub(crate) fn part(cx: &Cx, course: &Id) -> Result<Option<Part>> {
-    let teaches = matches!(cx.role(), "educator" | "admin");
-    let told: Option<Enrolment> = enrolments(cx, &cx.user()?).get(key(course))?;
+    let (user, teaches) = (cx.user()?, matches!(cx.role(), "educator" | "admin"));
+    let told: Option<Enrolment> = enrolments(cx, &user).get(key(course))?;
     Ok(match told {
+        _ if teaches && staff::names(cx, &user, course)? => Some(Part::Educator),
         Some(Enrolment::Dropped) => None,
         _ if teaches && claimed(cx, "taughtCourses").contains(course) => Some(Part::Educator),
         // One who teaches elsewhere can be a student here.
@@ -114,6 +116,7 @@ pub(crate) fn connected(cx: &mut Cx) -> Result<()> {
             };
         }
     }
+    courses.extend(staff::courses(cx, &user)?);
     if courses.len() > COURSES {
         log::warn(format!(
             "the user `{user}` has {} courses, and hears of the first {COURSES}",
@@ -151,7 +154,8 @@ pub(crate) struct EnrollmentUpdated {
     status: Enrolment,
 }
 
-/// Handles `enrollment-updated`: who is dropped is out of the course's rooms at once.
+/// Handles `enrollment-updated`: who is dropped is out of the course's rooms at once, but for those who
+/// teach it by the backend's word.
 pub(crate) fn enrollment_updated(cx: &mut Cx, told: EnrollmentUpdated) -> Result<Ack> {
     let (user, course) = (told.user_id, told.course_id);
     enrolments(cx, &user).set(key(&course), &told.status)?;
@@ -160,6 +164,9 @@ pub(crate) fn enrollment_updated(cx: &mut Cx, told: EnrollmentUpdated) -> Result
         Enrolment::Dropped => {
             cx.leave_user(&user, everyone(&course));
             cx.leave_user(&user, educators(&course));
+            if staff::names(cx, &user, &course)? {
+                cx.join_user(&user, everyone(&course));
+            }
         }
     }
     Ok(Ack::ok())
