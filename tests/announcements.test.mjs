@@ -159,6 +159,43 @@ for (const transport of TRANSPORTS) {
     assert.deepEqual(nina.heard("announcement-pending"), []);
   });
 
+  scenario(`an admin decides, too, and what is not there or no id is refused (${transport})`, async () => {
+    const courseId = "approved";
+    const theo = await educator("theo", courseId);
+    const admin = await connect(host, "rector", { transport, role: "admin" });
+    const announce = async () => (await theo.must("announce", { courseId, ...text })).announcementId;
+    const [approved, withdrawn] = [await announce(), await announce()];
+    for (const [client, event, id, status] of [
+      [admin, "announcement-approve", approved, "published"],
+      [theo, "announcement-cancel", withdrawn, "cancelled"],
+    ]) assert.deepEqual(await client.must(event, id), { ok: true, announcementId: id, status });
+    const late = await admin.error("announcement-approve", withdrawn);
+    assert.deepEqual([late.code, late.details], ["CONFLICT", { status: "cancelled" }]);
+    for (const event of ["announcement-approve", "announcement-cancel", "announcement-read"]) {
+      for (const [id, code] of [["unknown", "NOT_FOUND"], ["a:b", "INVALID_PAYLOAD"], [{}, "INVALID_PAYLOAD"], [null, "INVALID_PAYLOAD"]]) {
+        assert.equal(await admin.code(event, id), code, `${event} ${JSON.stringify(id)}`);
+      }
+    }
+    for (const [announcementId, code] of [["unknown", "NOT_FOUND"], ["a:b", "INVALID_PAYLOAD"]]) {
+      assert.equal(await admin.code("announcement-reject", { announcementId, reason: "no" }), code);
+    }
+    await settled(admin);
+    assert.deepEqual(admin.remaining.map(({ name }) => name), [], "an admin is not of the course");
+  });
+
+  scenario(`a hundred announcements of a course may wait (${transport})`, async () => {
+    const courseId = newCourse();
+    const theo = await educator("theo", courseId);
+    const publishAt = new Date(Date.now() + 7_200_000).toISOString();
+    const ask = () => theo.ask("announce", { courseId, ...text, publishAt });
+    const waiting = await Promise.all(Array.from({ length: 100 }, ask));
+    assert.deepEqual(new Set(waiting.map(({ status }) => status)), new Set(["scheduled"]));
+    const { error } = await ask();
+    assert.deepEqual([error.code, error.details], ["RATE_LIMITED", { retryAfterMs: 3_600_000 }]);
+    await theo.must("announcement-cancel", waiting[0].announcementId);
+    assert.equal((await ask()).status, "scheduled");
+  });
+
   scenario(`who comes to teach is told of what waits for approval (${transport})`, async () => {
     const courseId = "waiting";
     const theo = await educator("theo", courseId);
@@ -201,8 +238,8 @@ for (const transport of TRANSPORTS) {
     assert.equal(await unlike.code("announce", { courseId, ...text }), "ROLE_NOT_ALLOWED");
 
     await staff(courseId, [names[1]]);
-    const other = await learns.must("announce", { courseId, ...text });
     assert.equal(await plain.code("announce", { courseId, ...text }), "FORBIDDEN");
+    const other = await learns.must("announce", { courseId, ...text });
     assert.equal(await plain.code("announcement-approve", other.announcementId), "FORBIDDEN");
     await settled(plain, unlike);
     for (const client of [plain, unlike]) assert.deepEqual(client.heard("announcement-pending"), []);
@@ -219,7 +256,7 @@ for (const transport of TRANSPORTS) {
 
   scenario(`an enrolment that the backend tells of wins over the token (${transport})`, async () => {
     const courseId = newCourse();
-    const [theo, , nina] = await people(courseId);
+    const [theo, tina, nina] = await people(courseId);
     const newcomer = await connect(host, `new-${courseId}`, { transport });
     await tell("nina", courseId, "dropped");
     await tell(`new-${courseId}`, courseId, "active");
@@ -234,6 +271,13 @@ for (const transport of TRANSPORTS) {
     await tell(`named-${courseId}`, courseId, "active");
     await named.must("announce", { courseId, ...text, audience: "educators" });
     await named.next("announcement-published");
+    await tell("tina", courseId, "dropped");
+    assert.equal(await tina.code("announce", { courseId, ...text }), "FORBIDDEN");
+    await settled(tina);
+    tina.clear();
+    await theo.must("announce", { courseId, ...text });
+    await settled(tina);
+    assert.deepEqual(ids(tina), []);
     const { json } = await host.post("enrollment-updated", { userId: "a", courseId, status: "perhaps" });
     assert.equal(json.error.code, "INVALID_PAYLOAD");
   });
@@ -330,6 +374,19 @@ scenario("rules hold from the next event after they change, without a restart or
     rule(settings);
     await waitFor(() => names.test(own.log().slice(before)), `${names} in the log`, 10_000);
     assert.equal((await announce()).status, "published", "the rules before go on");
+  }
+});
+
+scenario("what waits for approval is approved by the rules of that moment", async () => {
+  const rules = (more) => ({ announcements: { settings: { perHour: 1_000, approval: true, courses: { c2: { approval: false } }, ...more } } });
+  const own = await startHost({ plugins: ["announcements"], plugin: rules({}) });
+  const [theo, tina] = await Promise.all(["theo", "tina"].map((name) =>
+    connect(own, name, { role: "educator", claims: { taughtCourses: ["c1", "c2"] } })));
+  const { announcementId } = await theo.must("announce", { courseId: "c1", ...text });
+  for (const [more, code] of [[{ words: ["exam"] }, "WORD_NOT_ALLOWED"], [{ roles: ["admin"] }, "ROLE_NOT_ALLOWED"]]) {
+    own.configure({ secret: SECRET, plugin: rules(more) });
+    await waitFor(async () => (await theo.ask("announce", { courseId: "c2", ...text })).error?.code === code, `${code}`, 10_000);
+    assert.equal(await tina.code("announcement-approve", announcementId), code);
   }
 });
 

@@ -167,6 +167,45 @@ fn nothing_is_approved_that_did_not_ask_for_it() {
 }
 
 #[test]
+fn what_was_asked_for_is_approved_by_the_rules_of_that_moment() {
+    let mut campus = Campus::new(json!({ "approval": true }));
+    let (tom, tina, ann) = (campus.tom.clone(), campus.tina.clone(), campus.ann.clone());
+    let id = campus.announced(&tom, json!({}), "pending-approval");
+    for (rules, code) in [
+        (
+            json!({ "approval": true, "words": ["exam"] }),
+            "WORD_NOT_ALLOWED",
+        ),
+        (json!({ "roles": ["admin"] }), "ROLE_NOT_ALLOWED"),
+    ] {
+        campus = campus.rule(rules);
+        campus
+            .send(&tina, "announcement-approve", &id)
+            .expect_error(code);
+    }
+    let mut campus = campus.rule(json!({}));
+    campus.send(&tina, "announcement-approve", &id).expect_ok();
+    assert_eq!(campus.published(&ann), [id]);
+}
+
+#[test]
+fn a_hundred_may_wait_for_approval() {
+    let mut campus = Campus::new(json!({ "approval": true }));
+    let (tom, tina) = (campus.tom.clone(), campus.tina.clone());
+    let ids: Vec<String> = (0..100)
+        .map(|_| campus.announced(&tom, json!({}), "pending-approval"))
+        .collect();
+    let full = campus
+        .announce(&tom, json!({}))
+        .expect_failure("RATE_LIMITED");
+    assert_eq!(full["details"], json!({ "retryAfterMs": 3_600_000 }));
+    campus
+        .send(&tina, "announcement-approve", &ids[0])
+        .expect_ok();
+    campus.announced(&tom, json!({}), "pending-approval");
+}
+
+#[test]
 fn who_comes_to_teach_is_told_of_what_waits() {
     let mut campus = Campus::new(json!({ "approval": true }));
     let (tom, tina) = (campus.tom.clone(), campus.tina.clone());
