@@ -118,7 +118,9 @@ for (const transport of TRANSPORTS) {
     assert.deepEqual(await ben.next("quiz-resumed"), { quizId, endsAt, questions: SHOWN, answers: {} });
     await ben.must("quiz-submit", quizId);
     assert.deepEqual(await tom.next("quiz-progress", ({ submitted }) => submitted === 1), { quizId, started: 2, answered: 1, submitted: 1 });
-    await root.must("quiz-start", quiz({ userIds: [named("ann")] }));
+    const other = quiz({ userIds: [named("ann")] });
+    await root.must("quiz-start", other);
+    assert.deepEqual(await root.next("quiz-progress"), { quizId: other.quizId, started: 1, answered: 0, submitted: 0 });
     await settled(sue, ann);
     for (const client of [sue, ann]) assert.deepEqual(client.heard("quiz-progress"), []);
   });
@@ -140,6 +142,7 @@ for (const transport of TRANSPORTS) {
     }
     await tell("course-staff", { courseId, educators: [named("sue")] });
     assert.equal(await ned.code("quiz-start", quiz({ courseId, userIds: [named("ann")] })), "FORBIDDEN");
+    await settled(later);
     const sue = await user(named("sue"), plain);
     await ann.must("quiz-submit", quizId);
     await sue.next("quiz-progress", ({ submitted }) => submitted === 1);
@@ -179,6 +182,8 @@ for (const transport of TRANSPORTS) {
       const error = await tom.error("quiz-start", { ...q, [member]: wrong });
       assert.equal(error.code, "INVALID_PAYLOAD", member);
       assert.ok(error.message.includes(`\`${member}\``), error.message);
+      const { json } = await host.post("quiz-start", { ...q, [member]: wrong }, { body: { plugin: "quiz" } });
+      assert.deepEqual(json.error, error);
     }
     await tell("quiz-start", q);
     await ann.next("quiz-started");
@@ -246,9 +251,11 @@ scenario("the score is shown as the operator says, and settings that are none ar
     assert.deepEqual(await end(ann), { quizId, ...atEnd });
     assert.equal((await tell("quiz-results", { quizId }, strict)).results[0].score, 1);
   }
-  const wrong = preparedHost({ plugins: ["quiz"], plugin: { quiz: { settings: { showScore: "sometimes" } } } });
-  await wrong.start().catch(() => {});
-  assert.match(wrong.log(), /showScore/);
+  for (const [setting, value] of [["showScore", "sometimes"], ["keepDays", 0], ["keepDays", 3_651], ["keepDay", 3]]) {
+    const wrong = preparedHost({ plugins: ["quiz"], plugin: { quiz: { settings: { [setting]: value } } } });
+    await wrong.start().catch(() => {});
+    assert.match(wrong.log(), new RegExp(setting));
+  }
 });
 
 scenario("answers and a submission that meet: what was taken is what is scored", async () => {
