@@ -62,9 +62,14 @@ fn claimed(cx: &Cx, claim: &str) -> BTreeSet<Id> {
         .collect()
 }
 
+/// Tells whether the user has a role that teaches at all.
+fn may_teach(cx: &Cx) -> bool {
+    matches!(cx.role(), "educator" | "admin")
+}
+
 /// Returns as what the user belongs to a course.
 pub(crate) fn part(cx: &Cx, course: &Id) -> Result<Option<Part>> {
-    let (user, teaches) = (cx.user()?, matches!(cx.role(), "educator" | "admin"));
+    let (user, teaches) = (cx.user()?, may_teach(cx));
     let told: Option<Enrolment> = enrolments(cx, &user).get(key(course))?;
     Ok(match told {
         _ if teaches && staff::names(cx, &user, course)? => Some(Part::Educator),
@@ -116,7 +121,9 @@ pub(crate) fn connected(cx: &mut Cx) -> Result<()> {
             };
         }
     }
-    courses.extend(staff::courses(cx, &user)?);
+    if may_teach(cx) {
+        courses.extend(staff::courses(cx, &user)?);
+    }
     if courses.len() > COURSES {
         log::warn(format!(
             "the user `{user}` has {} courses, and hears of the first {COURSES}",
