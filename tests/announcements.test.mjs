@@ -381,6 +381,22 @@ scenario("rules hold from the next event after they change, without a restart or
   }
 });
 
+scenario("one word of the backend makes a teacher in announcements, lms and quiz", async () => {
+  const own = await startHost({ plugins: ["announcements", "lms", "quiz"] });
+  const tess = await connect(own, "tess", { role: "educator" });
+  const question = { id: "q", kind: "number", text: "?", answer: 1, points: 1 };
+  const taught = [
+    ["announce", { courseId: "c1", ...text }],
+    ["join-course", "c1"],
+    ["quiz-start", { quizId: "w1", courseId: "c1", title: "w", durationSeconds: 60, userIds: ["ann"], questions: [question] }],
+  ];
+  for (const [event, argument] of taught) assert.equal(await tess.code(event, argument), "FORBIDDEN", event);
+  await own.tell("course-staff", { courseId: "c1", educators: ["tess"] });
+  for (const [event, argument] of taught) await tess.must(event, argument);
+  await own.tell("course-staff", { courseId: "c1", educators: [] });
+  for (const [event, argument] of taught) assert.equal(await tess.code(event, argument), "FORBIDDEN", event);
+});
+
 scenario("what waits for approval is approved by the rules of that moment", async () => {
   const rules = (more) => ({ announcements: { settings: { perHour: 1_000, approval: true, courses: { c2: { approval: false } }, ...more } } });
   const own = await startHost({ plugins: ["announcements"], plugin: rules({}) });
