@@ -15,6 +15,7 @@ const UUID7 = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{
 
 const tell = (userId, courseId, status, at = host) =>
   at.tell("enrollment-updated", { userId, courseId, status }, { plugin: "announcements" });
+const staff = (courseId, educators) => host.tell("course-staff", { courseId, educators }, { plugin: "announcements" });
 const text = { title: "Exam", content: "on Monday" };
 const ids = (client) => client.heard("announcement-published").map(({ announcementId }) => announcementId);
 
@@ -133,7 +134,8 @@ for (const transport of TRANSPORTS) {
     const announce = async () => {
       const { announcementId, status } = await theo.must("announce", { courseId, ...text });
       assert.equal(status, "pending-approval");
-      assert.deepEqual(await tina.next("announcement-pending"), {
+      // One who has just connected may hear it twice.
+      assert.deepEqual(await tina.next("announcement-pending", (heard) => heard.announcementId === announcementId), {
         announcementId, courseId, authorId: "theo", ...text, priority: "medium", audience: "all", publishAt: null,
       });
       return announcementId;
@@ -158,9 +160,107 @@ for (const transport of TRANSPORTS) {
     assert.deepEqual(nina.heard("announcement-pending"), []);
   });
 
+  scenario(`an admin decides, too, and what is not there or no id is refused (${transport})`, async () => {
+    const courseId = "approved";
+    const theo = await educator("theo", courseId);
+    const admin = await connect(host, "rector", { transport, role: "admin" });
+    const announce = async () => (await theo.must("announce", { courseId, ...text })).announcementId;
+    const [approved, withdrawn] = [await announce(), await announce()];
+    for (const [client, event, id, status] of [
+      [admin, "announcement-approve", approved, "published"],
+      [theo, "announcement-cancel", withdrawn, "cancelled"],
+    ]) assert.deepEqual(await client.must(event, id), { ok: true, announcementId: id, status });
+    const late = await admin.error("announcement-approve", withdrawn);
+    assert.deepEqual([late.code, late.details], ["CONFLICT", { status: "cancelled" }]);
+    for (const event of ["announcement-approve", "announcement-cancel", "announcement-read"]) {
+      for (const [id, code] of [["unknown", "NOT_FOUND"], ["a:b", "INVALID_PAYLOAD"], [{}, "INVALID_PAYLOAD"], [null, "INVALID_PAYLOAD"]]) {
+        assert.equal(await admin.code(event, id), code, `${event} ${JSON.stringify(id)}`);
+      }
+    }
+    for (const [announcementId, code] of [["unknown", "NOT_FOUND"], ["a:b", "INVALID_PAYLOAD"]]) {
+      assert.equal(await admin.code("announcement-reject", { announcementId, reason: "no" }), code);
+    }
+    await settled(admin);
+    assert.deepEqual(admin.remaining.map(({ name }) => name), [], "an admin is not of the course");
+  });
+
+  scenario(`a hundred announcements of a course may wait (${transport})`, async () => {
+    const courseId = newCourse();
+    const theo = await educator("theo", courseId);
+    const publishAt = new Date(Date.now() + 7_200_000).toISOString();
+    const ask = () => theo.ask("announce", { courseId, ...text, publishAt });
+    const waiting = [];
+    while (waiting.length < 100) waiting.push(...await Promise.all(Array.from({ length: 20 }, ask)));
+    assert.deepEqual(new Set(waiting.map(({ status }) => status)), new Set(["scheduled"]));
+    const { error } = await ask();
+    assert.deepEqual([error.code, error.details], ["RATE_LIMITED", { retryAfterMs: 3_600_000 }]);
+    await theo.must("announcement-cancel", waiting[0].announcementId);
+    assert.equal((await ask()).status, "scheduled");
+  });
+
+  scenario(`who comes to teach is told of what waits for approval (${transport})`, async () => {
+    const courseId = "waiting";
+    const theo = await educator("theo", courseId);
+    const announce = async () => (await theo.must("announce", { courseId, ...text })).announcementId;
+    const [first, second, third] = [await announce(), await announce(), await announce()];
+    await theo.must("announcement-cancel", second);
+    const named = await connect(host, `waits-${transport}`, { transport, role: "educator" });
+    const [tina, nina] = await Promise.all([educator("tina", courseId), student("nina", courseId)]);
+    await tell(`waits-${transport}`, courseId, "active");
+    for (const client of [tina, named]) {
+      const heard = [await client.next("announcement-pending"), await client.next("announcement-pending")];
+      assert.deepEqual(heard.map(({ announcementId }) => announcementId), [first, third]);
+      assert.deepEqual(heard[0], {
+        announcementId: first, courseId, authorId: "theo", ...text, priority: "medium", audience: "all", publishAt: null,
+      });
+    }
+    for (const id of [first, third]) assert.equal((await tina.must("announcement-approve", id)).status, "published");
+    await settled(nina);
+    assert.deepEqual(nina.heard("announcement-pending"), []);
+  });
+
+  scenario(`whom the backend lists teaches the course, whatever the token says, until they are not listed (${transport})`, async () => {
+    const courseId = "staffed";
+    const names = [`plain-${transport}`, `learns-${transport}`];
+    const [plain, learns, unlike] = await Promise.all([
+      connect(host, names[0], { transport, role: "educator" }),
+      connect(host, names[1], { transport, role: "educator", claims: { enrolledCourses: [courseId] } }),
+      connect(host, names[0], { transport }),
+    ]);
+    for (const client of [plain, learns]) assert.equal(await client.code("announce", { courseId, ...text }), "FORBIDDEN");
+    assert.deepEqual(await staff(courseId, names), { ok: true });
+    const { announcementId, status } = await plain.must("announce", { courseId, ...text, audience: "educators" });
+    assert.equal(status, "pending-approval");
+    const later = await connect(host, names[1], { transport, role: "educator" });
+    for (const client of [plain, learns, later]) {
+      assert.equal((await client.next("announcement-pending")).announcementId, announcementId);
+    }
+    assert.equal((await learns.must("announcement-approve", announcementId)).status, "published");
+    for (const client of [plain, learns, later]) await client.next("announcement-published");
+    assert.equal(await unlike.code("announce", { courseId, ...text }), "ROLE_NOT_ALLOWED");
+
+    await staff(courseId, [names[1]]);
+    await settled(plain);
+    plain.clear();
+    assert.equal(await plain.code("announce", { courseId, ...text }), "FORBIDDEN");
+    const other = await learns.must("announce", { courseId, ...text });
+    assert.equal(await plain.code("announcement-approve", other.announcementId), "FORBIDDEN");
+    await settled(plain, unlike);
+    for (const client of [plain, unlike]) assert.deepEqual(client.heard("announcement-pending"), []);
+    await staff(courseId, []);
+    assert.equal(await learns.code("announce", { courseId, ...text }), "FORBIDDEN");
+    assert.equal(await learns.code("announcement-read", announcementId), "FORBIDDEN", "a student again");
+    await learns.must("announcement-cancel", other.announcementId);
+    const many = Array.from({ length: 401 }, (_, n) => `many-${n}`);
+    for (const wrong of [{ courseId }, { courseId, educators: ["a:b"] }, { courseId, educators: many }, { educators: [] }]) {
+      const { json } = await host.post("course-staff", wrong, { body: { plugin: "announcements" } });
+      assert.equal(json.error.code, "INVALID_PAYLOAD");
+    }
+  });
+
   scenario(`an enrolment that the backend tells of wins over the token (${transport})`, async () => {
     const courseId = newCourse();
-    const [theo, , nina] = await people(courseId);
+    const [theo, tina, nina] = await people(courseId);
     const newcomer = await connect(host, `new-${courseId}`, { transport });
     await tell("nina", courseId, "dropped");
     await tell(`new-${courseId}`, courseId, "active");
@@ -175,6 +275,13 @@ for (const transport of TRANSPORTS) {
     await tell(`named-${courseId}`, courseId, "active");
     await named.must("announce", { courseId, ...text, audience: "educators" });
     await named.next("announcement-published");
+    await tell("tina", courseId, "dropped");
+    assert.equal(await tina.code("announce", { courseId, ...text }), "FORBIDDEN");
+    await settled(tina);
+    tina.clear();
+    await theo.must("announce", { courseId, ...text });
+    await settled(tina);
+    assert.deepEqual(ids(tina), []);
     const { json } = await host.post("enrollment-updated", { userId: "a", courseId, status: "perhaps" });
     assert.equal(json.error.code, "INVALID_PAYLOAD");
   });
@@ -271,6 +378,35 @@ scenario("rules hold from the next event after they change, without a restart or
     rule(settings);
     await waitFor(() => names.test(own.log().slice(before)), `${names} in the log`, 10_000);
     assert.equal((await announce()).status, "published", "the rules before go on");
+  }
+});
+
+scenario("one word of the backend makes a teacher in announcements, lms and quiz", async () => {
+  const own = await startHost({ plugins: ["announcements", "lms", "quiz"] });
+  const tess = await connect(own, "tess", { role: "educator" });
+  const question = { id: "q", kind: "number", text: "?", answer: 1, points: 1 };
+  const taught = [
+    ["announce", { courseId: "c1", ...text }],
+    ["join-course", "c1"],
+    ["quiz-start", { quizId: "w1", courseId: "c1", title: "w", durationSeconds: 60, userIds: ["ann"], questions: [question] }],
+  ];
+  for (const [event, argument] of taught) assert.equal(await tess.code(event, argument), "FORBIDDEN", event);
+  await own.tell("course-staff", { courseId: "c1", educators: ["tess"] });
+  for (const [event, argument] of taught) await tess.must(event, argument);
+  await own.tell("course-staff", { courseId: "c1", educators: [] });
+  for (const [event, argument] of taught) assert.equal(await tess.code(event, argument), "FORBIDDEN", event);
+});
+
+scenario("what waits for approval is approved by the rules of that moment", async () => {
+  const rules = (more) => ({ announcements: { settings: { perHour: 1_000, approval: true, courses: { c2: { approval: false } }, ...more } } });
+  const own = await startHost({ plugins: ["announcements"], plugin: rules({}) });
+  const [theo, tina] = await Promise.all(["theo", "tina"].map((name) =>
+    connect(own, name, { role: "educator", claims: { taughtCourses: ["c1", "c2"] } })));
+  const { announcementId } = await theo.must("announce", { courseId: "c1", ...text });
+  for (const [more, code] of [[{ words: ["exam"] }, "WORD_NOT_ALLOWED"], [{ roles: ["admin"] }, "ROLE_NOT_ALLOWED"]]) {
+    own.configure({ secret: SECRET, plugin: rules(more) });
+    await waitFor(async () => (await theo.ask("announce", { courseId: "c2", ...text })).error?.code === code, `${code}`, 10_000);
+    assert.equal(await tina.code("announcement-approve", announcementId), code);
   }
 });
 

@@ -361,7 +361,12 @@ scenario("payloads that are wrong name the argument", async () => {
     ["status", "updatePresence", { sessionCode, status: "online" }],
     ["groups", "assignGroups", { sessionCode }],
     ["name", "assignGroups", { sessionCode, groups: [{ name: "a:b", userIds: [] }] }],
+    ["`red`", "assignGroups", { sessionCode, groups: [{ name: "red", userIds: [] }, { name: "red", userIds: [] }] }],
+    ["`amy`", "assignGroups", { sessionCode, groups: [{ name: "a", userIds: ["amy"] }, { name: "b", userIds: ["amy"] }] }],
+    ["`amy`", "assignGroups", { sessionCode, groups: [{ name: "a", userIds: ["amy", "amy"] }] }],
+    ["100", "assignGroups", { sessionCode, groups: Array.from({ length: 101 }, (_, at) => ({ name: `g${at}`, userIds: [] })) }],
     ["eva", "assignGroups", { sessionCode, groups: [{ name: "a", userIds: ["eva"] }] }],
+    ["activity", "syncActivity", { sessionCode, activity: "x".repeat(4_095), state: 1 }],
     ["state", "syncActivity", { sessionCode, activity: "a" }],
     ["state", "syncActivity", { sessionCode, activity: "a", state: "x".repeat(60_000) }],
     ["binary", "syncActivity", { sessionCode, activity: "a", state: Buffer.from("x") }],
@@ -424,6 +429,43 @@ scenario("a backend creates, asks for and ends sessions, and is told what is wro
     const error = await post("session-create", data);
     assert.equal(error.code, "INVALID_PAYLOAD");
     assert.ok(error.message.includes(argument), error.message);
+  }
+});
+
+scenario("the operator's bounds hold: participants at a time, messages kept, bytes of a file", async () => {
+  const settings = { maxParticipants: 2, keepMessages: 2, maxFileBytes: 3 };
+  const bounded = await startHost({ plugins: ["classroom"], plugin: { classroom: { settings } } });
+  await bounded.tell("session-create", { sessionCode: "S", educators: ["tim"], open: true });
+  const [tim, amy, phone, bea] = await Promise.all(["tim", "amy", "amy", "bea"].map((name) => connect(bounded, name)));
+  for (const client of [tim, amy, phone]) await client.must("joinSession", "S");
+  assert.equal(await bea.code("joinSession", "S"), "CONFLICT");
+  for (const message of ["one", "two", "three"]) await amy.must("sendMessage", { sessionCode: "S", message });
+  const file = (size) => ({ sessionCode: "S", name: "n", mime: "m", data: Buffer.alloc(size) });
+  await amy.must("file", file(3));
+  assert.equal(await amy.code("file", file(4)), "INVALID_PAYLOAD");
+  await tim.must("leaveSession", "S");
+  await bea.must("joinSession", "S");
+  const { participants, recentMessages } = await bea.next("sessionJoined");
+  assert.deepEqual(participants.map(({ userId }) => userId), ["amy", "bea"]);
+  assert.deepEqual(recentMessages.map(({ message }) => message), ["two", "three"]);
+  assert.equal(await tim.code("joinSession", "S"), "CONFLICT", "an educator, too");
+});
+
+scenario("whoever types stops when they say no more, leave or are gone", async () => {
+  const leave = (client) => client.must("leaveSession", "S");
+  for (const [typingTimeout, ends] of [["500ms", [() => {}]], ["60s", [leave, (client) => client.close()]]]) {
+    const own = await startHost({ plugins: ["classroom"], typingTimeout });
+    await own.tell("session-create", { sessionCode: "S", educators: ["tim"], open: true });
+    const [tim, amy] = await Promise.all(["tim", "amy"].map((name) => connect(own, name)));
+    await tim.must("joinSession", "S");
+    for (const end of ends) {
+      await amy.must("joinSession", "S");
+      await amy.must("typingInSession", { sessionCode: "S", isTyping: true });
+      await end(amy);
+      for (const isTyping of [true, false]) {
+        assert.deepEqual(await tim.next("typingUpdated"), { sessionCode: "S", userId: "amy", isTyping });
+      }
+    }
   }
 });
 

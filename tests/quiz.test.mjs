@@ -118,9 +118,40 @@ for (const transport of TRANSPORTS) {
     assert.deepEqual(await ben.next("quiz-resumed"), { quizId, endsAt, questions: SHOWN, answers: {} });
     await ben.must("quiz-submit", quizId);
     assert.deepEqual(await tom.next("quiz-progress", ({ submitted }) => submitted === 1), { quizId, started: 2, answered: 1, submitted: 1 });
-    await root.must("quiz-start", quiz({ userIds: [named("ann")] }));
+    const other = quiz({ userIds: [named("ann")] });
+    await root.must("quiz-start", other);
+    assert.deepEqual(await root.next("quiz-progress"), { quizId: other.quizId, started: 1, answered: 0, submitted: 0 });
     await settled(sue, ann);
     for (const client of [sue, ann]) assert.deepEqual(client.heard("quiz-progress"), []);
+  });
+
+  scenario(`whom the backend lists teaches the course, until they are not listed (${transport})`, async () => {
+    const named = cast();
+    const q = quiz({ userIds: [named("ann")] });
+    const { quizId, courseId } = q;
+    const plain = { role: "educator" };
+    const [ned, unlike, ann] = await Promise.all([user(named("ned"), plain), user(named("ned")), user(named("ann"))]);
+    assert.equal(await ned.code("quiz-start", q), "FORBIDDEN");
+    assert.deepEqual(await tell("course-staff", { courseId, educators: [named("ned")] }), { ok: true });
+    const later = await user(named("ned"), plain);
+    assert.equal(await unlike.code("quiz-start", q), "FORBIDDEN", "a student's role");
+    await ned.must("quiz-start", q);
+    await ann.next("quiz-started");
+    for (const client of [ned, later]) {
+      assert.deepEqual(await client.next("quiz-progress"), { quizId, started: 1, answered: 0, submitted: 0 });
+    }
+    await tell("course-staff", { courseId, educators: [named("sue")] });
+    assert.equal(await ned.code("quiz-start", quiz({ courseId, userIds: [named("ann")] })), "FORBIDDEN");
+    await settled(later);
+    const sue = await user(named("sue"), plain);
+    await ann.must("quiz-submit", quizId);
+    await sue.next("quiz-progress", ({ submitted }) => submitted === 1);
+    await settled(ned, later, unlike);
+    for (const client of [ned, later, unlike]) assert.deepEqual(client.heard("quiz-progress"), []);
+    for (const wrong of [{ courseId }, { courseId, educators: ["a:b"] }, { educators: [] }]) {
+      const { json } = await host.post("course-staff", wrong, { body: { plugin: "quiz" } });
+      assert.equal(json.error.code, "INVALID_PAYLOAD");
+    }
   });
 
   scenario(`who comes back goes on with the remaining time and the answers given (${transport})`, async () => {
@@ -151,6 +182,8 @@ for (const transport of TRANSPORTS) {
       const error = await tom.error("quiz-start", { ...q, [member]: wrong });
       assert.equal(error.code, "INVALID_PAYLOAD", member);
       assert.ok(error.message.includes(`\`${member}\``), error.message);
+      const { json } = await host.post("quiz-start", { ...q, [member]: wrong }, { body: { plugin: "quiz" } });
+      assert.deepEqual(json.error, error);
     }
     await tell("quiz-start", q);
     await ann.next("quiz-started");
@@ -184,6 +217,27 @@ for (const transport of TRANSPORTS) {
   });
 }
 
+scenario("a connection that can be in no more rooms takes its quizzes, and starts none", async () => {
+  const narrow = await startHost({ plugins: ["quiz"], roomsPerConnection: 2 });
+  const [mine, other, late] = [quiz({ userIds: ["tom"] }), quiz({ userIds: ["ann"] }), quiz({ userIds: ["tom"] })];
+  const before = await connect(narrow, "tom");
+  await tell("quiz-start", mine, narrow);
+  await before.next("quiz-started");
+  await answer(before, mine.quizId, "one", "tea");
+  before.close();
+  const courses = [other.courseId, late.courseId, "yet-another"];
+  const [tom, ann] = await Promise.all([educator(narrow, "tom", courses), connect(narrow, "ann")]);
+  assert.equal((await tom.next("quiz-resumed")).quizId, mine.quizId);
+  await tell("quiz-start", other, narrow);
+  await ann.next("quiz-started");
+  await tom.next("quiz-progress", ({ quizId }) => quizId === other.quizId);
+  await answer(tom, mine.quizId, "one", "milk");
+  assert.equal(await tom.code("quiz-start", { ...late, courseId: "yet-another" }), "RATE_LIMITED");
+  await tell("quiz-start", late, narrow);
+  assert.equal((await tom.next("quiz-started")).quizId, late.quizId);
+  assert.equal(await tom.code("quiz-resume", late.quizId), "RATE_LIMITED");
+});
+
 scenario("the score is shown as the operator says, and settings that are none are refused", async () => {
   for (const [showScore, atSubmission, atEnd] of [["ended", {}, { score: 1 }], ["never", {}, {}]]) {
     const strict = await startHost({ plugins: ["quiz"], plugin: { quiz: { settings: { showScore } } } });
@@ -197,9 +251,11 @@ scenario("the score is shown as the operator says, and settings that are none ar
     assert.deepEqual(await end(ann), { quizId, ...atEnd });
     assert.equal((await tell("quiz-results", { quizId }, strict)).results[0].score, 1);
   }
-  const wrong = preparedHost({ plugins: ["quiz"], plugin: { quiz: { settings: { showScore: "sometimes" } } } });
-  await wrong.start().catch(() => {});
-  assert.match(wrong.log(), /showScore/);
+  for (const [setting, value] of [["showScore", "sometimes"], ["keepDays", 0], ["keepDays", 3_651], ["keepDay", 3]]) {
+    const wrong = preparedHost({ plugins: ["quiz"], plugin: { quiz: { settings: { [setting]: value } } } });
+    await wrong.start().catch(() => {});
+    assert.match(wrong.log(), new RegExp(setting));
+  }
 });
 
 scenario("answers and a submission that meet: what was taken is what is scored", async () => {

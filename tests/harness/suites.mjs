@@ -9,6 +9,8 @@ const RULES = {
     wordy: { words: ["spam"] },
     open: { roles: ["student"] },
     approved: { approval: true },
+    waiting: { approval: true },
+    staffed: { approval: true },
     limited: { perHour: 5 },
   },
 };

@@ -2,9 +2,9 @@
 
 use crate::courses::{educators, everyone};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::time::Duration;
-use switchboard_plugin::{Ack, Cx, Emit, Error, Id, Kv, Result};
+use switchboard_plugin::{Ack, Cx, Emit, Error, Id, Kv, Result, rfc_3339};
 
 /// How long an announcement is kept after it was published, rejected or cancelled.
 pub(crate) const KEEP: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -95,6 +95,20 @@ impl Announcement {
     /// Answers who has done something with it.
     pub(crate) fn answer(&self) -> Result<Ack> {
         Ack::with(&json!({ "announcementId": self.id, "status": self.status }))
+    }
+
+    /// Returns what is told of it while it waits for approval.
+    pub(crate) fn pending(&self) -> Value {
+        json!({
+            "announcementId": self.id,
+            "courseId": self.course_id,
+            "authorId": self.author_id,
+            "title": self.title,
+            "content": self.content,
+            "priority": self.priority,
+            "audience": self.audience,
+            "publishAt": self.publish_at.map(rfc_3339),
+        })
     }
 
     /// Refuses what cannot be done with it any more.

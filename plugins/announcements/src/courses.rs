@@ -1,6 +1,8 @@
-//! Who belongs to a course, and as what. What the backend told (`enrollment-updated`) wins over the
-//! token, and is kept in a partition for each user, `user:{id}`, under `course:{id}`.
+//! Who belongs to a course, and as what. What the backend told wins over the token: who teaches
+//! ([`staff`]), and else who is enrolled (`enrollment-updated`), which is kept in a partition for each
+//! user, `user:{id}`, under `course:{id}`.
 
+use crate::{publishing::tell_pending, staff};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -60,11 +62,17 @@ fn claimed(cx: &Cx, claim: &str) -> BTreeSet<Id> {
         .collect()
 }
 
+/// Tells whether the user has a role that teaches at all.
+fn may_teach(cx: &Cx) -> bool {
+    matches!(cx.role(), "educator" | "admin")
+}
+
 /// Returns as what the user belongs to a course.
 pub(crate) fn part(cx: &Cx, course: &Id) -> Result<Option<Part>> {
-    let teaches = matches!(cx.role(), "educator" | "admin");
-    let told: Option<Enrolment> = enrolments(cx, &cx.user()?).get(key(course))?;
+    let (user, teaches) = (cx.user()?, may_teach(cx));
+    let told: Option<Enrolment> = enrolments(cx, &user).get(key(course))?;
     Ok(match told {
+        _ if teaches && staff::names(cx, &user, course)? => Some(Part::Educator),
         Some(Enrolment::Dropped) => None,
         _ if teaches && claimed(cx, "taughtCourses").contains(course) => Some(Part::Educator),
         // One who teaches elsewhere can be a student here.
@@ -113,6 +121,9 @@ pub(crate) fn connected(cx: &mut Cx) -> Result<()> {
             };
         }
     }
+    if may_teach(cx) {
+        courses.extend(staff::courses(cx, &user)?);
+    }
     if courses.len() > COURSES {
         log::warn(format!(
             "the user `{user}` has {} courses, and hears of the first {COURSES}",
@@ -125,14 +136,16 @@ pub(crate) fn connected(cx: &mut Cx) -> Result<()> {
     Ok(())
 }
 
-/// Handles a join that has taken effect: who teaches joins the room of those, too. An enrolment that
-/// ended after it was looked at, and before the user was in the room, found nobody to put out.
+/// Handles a join that has taken effect: who teaches joins the room of those, too, and is told of what
+/// waits there. An enrolment that ended after it was looked at, and before the user was in the room,
+/// found nobody to put out.
 pub(crate) fn joined(cx: &mut Cx, joined: Joined) -> Result<()> {
     let Some((prefix, course)) = joined.room.split_once(':') else {
         return Ok(());
     };
     let course = Id::new(course)?;
     match part(cx, &course)? {
+        Some(Part::Educator) if prefix == EDUCATORS => tell_pending(cx, &course)?,
         Some(Part::Educator) => cx.join(educators(&course)),
         Some(Part::Student) if prefix == EVERYONE => {}
         _ => cx.leave(joined.room),
@@ -148,7 +161,8 @@ pub(crate) struct EnrollmentUpdated {
     status: Enrolment,
 }
 
-/// Handles `enrollment-updated`: who is dropped is out of the course's rooms at once.
+/// Handles `enrollment-updated`: who is dropped is out of the course's rooms at once, but for those who
+/// teach it by the backend's word.
 pub(crate) fn enrollment_updated(cx: &mut Cx, told: EnrollmentUpdated) -> Result<Ack> {
     let (user, course) = (told.user_id, told.course_id);
     enrolments(cx, &user).set(key(&course), &told.status)?;
@@ -157,6 +171,9 @@ pub(crate) fn enrollment_updated(cx: &mut Cx, told: EnrollmentUpdated) -> Result
         Enrolment::Dropped => {
             cx.leave_user(&user, everyone(&course));
             cx.leave_user(&user, educators(&course));
+            if staff::names(cx, &user, &course)? {
+                cx.join_user(&user, everyone(&course));
+            }
         }
     }
     Ok(Ack::ok())

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`mod@self`] | the table of events: who handles what |
 //! | `courses` | who belongs to a course, and as what; the rooms |
+//! | `staff` | who teaches by the backend's word |
 //! | `announcement` | an announcement, and where it is kept |
 //! | `authors` | what authors do: announce, cancel |
 //! | `approval` | what a second person does: approve, reject |
@@ -17,7 +18,7 @@
 //! What is stored: announcements and the courses' schedules in the one partition `announcements`,
 //! because both change in one transaction, and an announcement is found by its id alone; courses do
 //! not wait for each other there, since their handlers read different keys. What comes in numbers is
-//! apart: readers in a partition for each announcement, enrolments in one for each user.
+//! apart: readers in a partition for each announcement, enrolments in one for each user; staff in one of its own.
 
 mod announcement;
 mod approval;
@@ -28,6 +29,7 @@ mod quiet;
 mod readers;
 mod rules;
 mod schedule;
+mod staff;
 mod words;
 
 use switchboard_plugin::{Plugin, export};
@@ -46,6 +48,7 @@ pub fn plugin() -> Plugin {
         .on("announcement-approve", approval::approve)
         .on("announcement-reject", approval::reject)
         .on("announcement-read", readers::read)
+        .on_server_event("course-staff", staff::course_staff)
         .on_server_event("enrollment-updated", courses::enrollment_updated)
         .on_timer(schedule::PUBLISH, publishing::publish_due)
         .on_timer(readers::STATS, readers::tell_author)

@@ -7,10 +7,15 @@ use crate::{
     schedule::Schedule,
 };
 use serde_json::json;
-use switchboard_plugin::{Cx, Id, Result, Timer, rfc_3339};
+use switchboard_plugin::{Cx, Id, Result, Timer};
 
 /// Announcements that a timer publishes in one go. Its writes are bounded; the rest follow at once.
 const AT_ONCE: usize = 20;
+
+/// What those who teach a course hear of what waits for approval.
+const PENDING: &str = "announcement-pending";
+/// Announcements that one who connects is told of, in each course.
+const TOLD: usize = 50;
 
 /// Publishes an announcement that needs no approval any more, after so many others that are due; or
 /// has it wait for its time, the end of quiet hours, or place in the course's hour.
@@ -52,19 +57,19 @@ pub(crate) fn ask_approval(
     announcement.status = Status::PendingApproval;
     schedule.wait(&announcement.id, None, cx.now_ms())?;
     announcement.save(cx)?;
-    let pending = json!({
-        "announcementId": announcement.id,
-        "courseId": announcement.course_id,
-        "authorId": announcement.author_id,
-        "title": announcement.title,
-        "content": announcement.content,
-        "priority": announcement.priority,
-        "audience": announcement.audience,
-        "publishAt": announcement.publish_at.map(rfc_3339),
-    });
-    cx.emit("announcement-pending")
+    cx.emit(PENDING)
         .to_room(educators(&announcement.course_id))
-        .send(&pending)
+        .send(&announcement.pending())
+}
+
+/// Tells one who has come to teach a course of what waits there for approval, the oldest first.
+pub(crate) fn tell_pending(cx: &mut Cx, course: &Id) -> Result<()> {
+    for id in Schedule::read(cx, course)?.pending().take(TOLD) {
+        if let Some(announcement) = Announcement::find(cx, id)? {
+            cx.emit(PENDING).to_self().send(&announcement.pending())?;
+        }
+    }
+    Ok(())
 }
 
 /// Rejects an announcement that waits. Its author hears why.

@@ -53,6 +53,12 @@ impl Schedule {
         due.into_iter().map(|(_, id)| id.clone()).collect()
     }
 
+    /// Returns what waits for approval, the oldest first: ids grow with time.
+    pub(crate) fn pending(&self) -> impl Iterator<Item = &Id> {
+        let pending = self.waiting.iter().filter(|(_, due)| due.is_none());
+        pending.map(|(id, _)| id)
+    }
+
     /// Returns when one more can be published after so many others; a time that is past for now.
     pub(crate) fn free_at(&self, per_hour: usize, ahead: usize, now_ms: u64) -> u64 {
         match (self.published.len() + ahead).checked_sub(per_hour) {

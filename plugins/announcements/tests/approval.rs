@@ -2,7 +2,7 @@
 
 mod campus;
 
-use campus::{Campus, HOUR, answer_of, nights};
+use campus::{Campus, HOUR, answer_of, educator, nights, student};
 use serde_json::json;
 use switchboard_plugin::User;
 
@@ -164,4 +164,79 @@ fn nothing_is_approved_that_did_not_ask_for_it() {
     let mut campus = campus.rule(json!({}));
     let answer = campus.send(&tom, "announcement-cancel", &id).expect_ok();
     assert_eq!(answer, answer_of(&id, "cancelled"));
+}
+
+#[test]
+fn what_was_asked_for_is_approved_by_the_rules_of_that_moment() {
+    let mut campus = Campus::new(json!({ "approval": true }));
+    let (tom, tina, ann) = (campus.tom.clone(), campus.tina.clone(), campus.ann.clone());
+    let id = campus.announced(&tom, json!({}), "pending-approval");
+    for (rules, code) in [
+        (
+            json!({ "approval": true, "words": ["exam"] }),
+            "WORD_NOT_ALLOWED",
+        ),
+        (json!({ "roles": ["admin"] }), "ROLE_NOT_ALLOWED"),
+    ] {
+        campus = campus.rule(rules);
+        campus
+            .send(&tina, "announcement-approve", &id)
+            .expect_error(code);
+    }
+    let mut campus = campus.rule(json!({}));
+    campus.send(&tina, "announcement-approve", &id).expect_ok();
+    assert_eq!(campus.published(&ann), [id]);
+}
+
+#[test]
+fn a_hundred_may_wait_for_approval() {
+    let mut campus = Campus::new(json!({ "approval": true }));
+    let (tom, tina) = (campus.tom.clone(), campus.tina.clone());
+    let ids: Vec<String> = (0..100)
+        .map(|_| campus.announced(&tom, json!({}), "pending-approval"))
+        .collect();
+    let full = campus
+        .announce(&tom, json!({}))
+        .expect_failure("RATE_LIMITED");
+    assert_eq!(full["details"], json!({ "retryAfterMs": 3_600_000 }));
+    campus
+        .send(&tina, "announcement-approve", &ids[0])
+        .expect_ok();
+    campus.announced(&tom, json!({}), "pending-approval");
+}
+
+#[test]
+fn who_comes_to_teach_is_told_of_what_waits() {
+    let mut campus = Campus::new(json!({ "approval": true }));
+    let (tom, tina) = (campus.tom.clone(), campus.tina.clone());
+    let ids: Vec<String> = (0..53)
+        .map(|_| campus.announced(&tom, json!({}), "pending-approval"))
+        .collect();
+    let rejection = json!({ "announcementId": ids[1], "reason": "no" });
+    for (event, argument) in [
+        ("announcement-approve", json!(ids[0])),
+        ("announcement-reject", rejection),
+    ] {
+        campus.send(&tina, event, argument).expect_ok();
+    }
+    let waiting = campus.take_all(&tina, "announcement-pending");
+    campus.clear();
+    // By the token, and by the backend's word; the oldest first, and no more than 50.
+    let late = campus.connect(educator("late"));
+    let new = campus.connect(User::new("ned").role("educator"));
+    campus.connect(student("ann"));
+    assert_eq!(
+        campus.take_all(&late, "announcement-pending"),
+        waiting[2..52]
+    );
+    campus.expect_silence_everywhere();
+    let active = json!({ "userId": "ned", "courseId": "c1", "status": "active" });
+    campus
+        .server_event("enrollment-updated", active)
+        .expect_ok();
+    assert_eq!(
+        campus.take_all(&new, "announcement-pending"),
+        waiting[2..52]
+    );
+    campus.expect_silence_everywhere();
 }

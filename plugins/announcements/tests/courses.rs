@@ -86,6 +86,106 @@ fn who_teaches_is_put_out_and_let_in_as_such() {
     assert_eq!(campus.rooms(&learns), [EVERYONE]);
 }
 
+fn staff(educators: &[&str]) -> serde_json::Value {
+    json!({ "courseId": "c1", "educators": educators })
+}
+
+#[test]
+fn who_teaches_by_the_backends_word_does_so_at_once_and_at_later_connects() {
+    let mut campus = Campus::new(json!({ "approval": true }));
+    let named = |claim: &str| User::new("ned").role("educator").claim(claim, ["c1"]);
+    let (ned, learning, unlike) = (
+        campus.connect(User::new("ned").role("educator")),
+        campus.connect(named("enrolledCourses")),
+        campus.connect("ned"),
+    );
+    let tom = campus.tom.clone();
+    let id = campus.announced(&tom, json!({}), "pending-approval");
+    campus.clear();
+    let answer = campus.server_event("course-staff", staff(&["ned", "ned"]));
+    assert_eq!(answer.expect_ok(), json!({ "ok": true }));
+    let later = campus.connect(User::new("ned").role("educator"));
+    for client in [&ned, &learning, &later] {
+        assert_eq!(campus.rooms(client), [EDUCATORS, EVERYONE]);
+        assert_eq!(
+            campus.take(client, "announcement-pending")["announcementId"],
+            id
+        );
+        campus.expect_silence(client);
+    }
+    assert!(campus.rooms(&unlike).is_empty(), "a student's role");
+    campus.send(&ned, "announcement-approve", &id).expect_ok();
+    // Whatever is said of enrolments; and what is said again is no news.
+    campus
+        .server_event("enrollment-updated", told("ned", "dropped"))
+        .expect_ok();
+    campus.clear();
+    campus
+        .server_event("course-staff", staff(&["ned"]))
+        .expect_ok();
+    campus.expect_silence_everywhere();
+    assert_eq!(campus.rooms(&ned), [EDUCATORS, EVERYONE]);
+    campus.announced(&ned, json!({}), "pending-approval");
+}
+
+#[test]
+fn who_is_not_listed_any_more_is_what_the_token_says() {
+    let mut campus = Campus::new(json!({}));
+    let plain = || User::new("ned").role("educator");
+    let clients = [
+        (campus.connect(plain()), vec![]),
+        (
+            campus.connect(plain().claim("enrolledCourses", ["c1"])),
+            vec![EVERYONE],
+        ),
+        (
+            campus.connect(plain().claim("taughtCourses", ["c1"])),
+            vec![EDUCATORS, EVERYONE],
+        ),
+    ];
+    campus
+        .server_event("course-staff", staff(&["ned", "other"]))
+        .expect_ok();
+    for (client, _) in &clients {
+        assert_eq!(campus.rooms(client), [EDUCATORS, EVERYONE]);
+    }
+    campus
+        .server_event("course-staff", staff(&["other"]))
+        .expect_ok();
+    for (client, rooms) in &clients {
+        assert_eq!(campus.rooms(client), *rooms);
+    }
+    let out = clients[0].0.clone();
+    campus.announce(&out, json!({})).expect_error("FORBIDDEN");
+    let later = campus.connect(plain());
+    assert!(campus.rooms(&later).is_empty());
+}
+
+#[test]
+fn a_list_of_staff_is_bounded_and_replaced_as_a_whole() {
+    let mut campus = Campus::new(json!({}));
+    let list = |word: &str, count: usize| {
+        let educators: Vec<String> = (0..count).map(|n| format!("{word:x<124}{n:04}")).collect();
+        json!({ "courseId": "c1", "educators": educators })
+    };
+    for word in ["a", "b"] {
+        campus
+            .server_event("course-staff", list(word, 400))
+            .expect_ok();
+    }
+    for (wrong, member) in [
+        (list("c", 401), "`educators`"),
+        (json!({ "courseId": "c1" }), "`educators`"),
+        (staff(&["a:b"]), "`educators"),
+        (json!({ "educators": [] }), "`courseId`"),
+    ] {
+        let why = campus
+            .server_event("course-staff", wrong)
+            .expect_error("INVALID_PAYLOAD");
+        assert!(why.contains(member), "{member}: {why}");
+    }
+}
+
 #[test]
 fn a_token_with_very_many_courses_is_heard_in_the_first() {
     let mut campus = Campus::new(json!({}));

@@ -7,6 +7,7 @@
 //! | `quiz` | what all takers of a quiz have in common: the partition `quiz:{quizId}` |
 //! | `sheet` | what one user has answered: the partition `user:{userId}` |
 //! | `start` | starting a quiz, and dealing it to its takers, each by a timer |
+//! | `staff` | who teaches a course, and hears of its quizzes |
 //! | `taking` | answering, submitting, coming back, and the end |
 //! | `progress` | what educators hear, at most once a second |
 //! | `results` | what backends ask |
@@ -22,23 +23,29 @@ mod quiz;
 mod results;
 mod settings;
 mod sheet;
+mod staff;
 mod start;
 mod taking;
 
 use switchboard_plugin::{Id, Plugin, export};
+
+/// The prefix of the rooms of those who hear how a course's quizzes go.
+const EDUCATORS: &str = "quiz-educators";
 
 /// Returns the plugin: every event it takes, and the function that handles it.
 pub fn plugin() -> Plugin {
     Plugin::new("quiz")
         .version(env!("CARGO_PKG_VERSION"))
         .needs(["rooms", "kv", "timers"])
-        .rooms(["quiz-session", "quiz-educators"])
+        .rooms(["quiz-session", EDUCATORS])
         .settings_schema(settings::schema())
         .on_connected(taking::connected)
+        .on_joined(staff::joined)
         .on("quiz-start", start::by_educator)
         .on("quiz-answer", taking::answer)
         .on("quiz-submit", taking::submit)
         .on("quiz-resume", taking::resume)
+        .on_server_event("course-staff", staff::course_staff)
         .on_server_event("quiz-start", start::by_backend)
         .on_server_event("quiz-results", results::of_quiz)
         .on_timer(start::OPEN, start::open)
@@ -58,5 +65,5 @@ fn session_room(quiz: &Id, user: &Id) -> String {
 
 /// Returns the room of those who hear how a course's quizzes go.
 fn educators_room(course: &Id) -> String {
-    format!("quiz-educators:{course}")
+    format!("{EDUCATORS}:{course}")
 }

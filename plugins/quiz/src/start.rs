@@ -11,6 +11,7 @@ use crate::{
     quiz::{self, Quiz},
     session_room,
     sheet::{Sheet, Taker},
+    staff::teaches,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -62,7 +63,7 @@ impl Start {
 /// Handles `quiz-start` of a client: one who teaches the course. They hear how it goes from then on,
 /// also who has no claim for it.
 pub(crate) fn by_educator(cx: &mut Cx, start: Start) -> Result<Ack> {
-    if !teaches(cx, &start.course_id) {
+    if !teaches(cx, &start.course_id)? {
         return Err(Error::forbidden(format!(
             "quizzes of the course `{}` are started by those who teach it",
             start.course_id
@@ -70,22 +71,6 @@ pub(crate) fn by_educator(cx: &mut Cx, start: Start) -> Result<Ack> {
     }
     cx.join(educators_room(&start.course_id));
     by_backend(cx, start)
-}
-
-fn teaches(cx: &Cx, course: &Id) -> bool {
-    match cx.role() {
-        "admin" => true,
-        "educator" => taught_courses(cx).contains(course),
-        _ => false,
-    }
-}
-
-/// Returns the courses that the token says the user teaches.
-pub(crate) fn taught_courses(cx: &Cx) -> Vec<Id> {
-    let claimed = cx.claim("taughtCourses");
-    let claimed = claimed.as_ref().and_then(Value::as_array);
-    let ids = claimed.into_iter().flatten().filter_map(Value::as_str);
-    ids.filter_map(|id| Id::new(id).ok()).collect()
 }
 
 /// Handles `quiz-start` of a backend.

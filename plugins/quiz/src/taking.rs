@@ -1,20 +1,17 @@
 //! Taking a quiz: answering, submitting, coming back, and the end.
 
 use crate::{
-    educators_room, progress,
+    progress,
     progress::Count,
     question::{Answer, invalid},
     quiz, session_room,
     settings::{Settings, ShowScore},
     sheet::{Sheet, Taker},
-    start::taught_courses,
+    staff,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use switchboard_plugin::{Ack, Cx, Error, Id, Result, Timer};
-
-/// Courses whose rooms an educator joins at connect: half of what a connection may be in.
-const COURSES: usize = 64;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -95,14 +92,9 @@ pub(crate) fn resume(cx: &mut Cx, quiz: Id) -> Result<Ack> {
     Ok(Ack::ok())
 }
 
-/// Handles a new connection: those who teach hear how quizzes go, and takers go on where they were. Who
+/// Handles a new connection: takers go on where they were, and those who teach hear how quizzes go. Who
 /// has submitted waits for the end.
 pub(crate) fn connected(cx: &mut Cx) -> Result<()> {
-    if matches!(cx.role(), "educator" | "admin") {
-        for course in taught_courses(cx).iter().take(COURSES) {
-            cx.join(educators_room(course));
-        }
-    }
     let user = cx.user()?;
     for mut sheet in Sheet::running(cx, &user)? {
         // By the user's name: a connection that is in too many rooms is passed over, and not refused.
@@ -111,7 +103,7 @@ pub(crate) fn connected(cx: &mut Cx) -> Result<()> {
             come_back(cx, &user, &mut sheet)?;
         }
     }
-    Ok(())
+    staff::hear(cx)
 }
 
 fn come_back(cx: &mut Cx, user: &Id, sheet: &mut Sheet) -> Result<()> {

@@ -1,8 +1,8 @@
 //! Creating, ending and asking for sessions.
 
-use crate::{NOON, host, in_s1, joined, scene, tom};
+use crate::{NOON, host, in_s1, joined, refused, scene, tom};
 use serde_json::{Value, json};
-use switchboard_plugin::{Ack, Client, Cx, TestHost};
+use switchboard_plugin::{Ack, Client, Cx, Id, TestHost};
 
 fn of_s1() -> Value {
     json!({ "sessionCode": "S1" })
@@ -252,4 +252,30 @@ fn what_is_said_before_a_join_takes_effect_is_told() {
     host.send(&ann, "late", "session:S1").expect_ok();
     let told = host.take(&ann, "sessionJoined");
     assert_eq!(told["recentMessages"][0]["message"], "in between");
+}
+
+#[test]
+fn what_is_said_while_the_session_ends_is_not_kept() {
+    // Ends it and has not put anybody out yet.
+    let end = |cx: &mut Cx, code: Id| {
+        cx.kv(format!("session:{code}")).delete("session")?;
+        Ok(Ack::ok())
+    };
+    let mut host = TestHost::new(classroom::plugin().on("end", end));
+    let open = json!({ "sessionCode": "S1", "educators": ["tom"], "open": true });
+    host.server_event("session-create", open).expect_ok();
+    let teacher = joined(&mut host, tom());
+    host.send(&teacher, "end", "S1").expect_ok();
+    let one = json!({ "message": "x", "status": "away", "groups": [], "activity": 1, "state": 1,
+        "lineId": "l", "text": "x", "final": true });
+    for event in [
+        "sendMessage",
+        "updatePresence",
+        "assignGroups",
+        "syncActivity",
+        "transcript",
+    ] {
+        refused(&mut host, &teacher, event, one.clone(), "NOT_FOUND");
+    }
+    assert!(host.history("session:S1").is_empty());
 }

@@ -105,6 +105,24 @@ fn whoever_types_is_told_of_once_and_stops_by_themselves() {
 }
 
 #[test]
+fn whoever_leaves_or_is_gone_types_no_more() {
+    let mut host = host();
+    let teacher = joined(&mut host, tom());
+    let news = |is_typing| json!({ "sessionCode": "S1", "userId": "ann", "isTyping": is_typing });
+    for is_lost in [false, true] {
+        let ann = joined(&mut host, "ann");
+        let types = json!({ "isTyping": true });
+        in_s1(&mut host, &ann, "typingInSession", types);
+        match is_lost {
+            true => host.disconnect(&ann),
+            false => drop(host.send(&ann, "leaveSession", "S1").expect_ok()),
+        }
+        let told = host.take_all(&teacher, "typingUpdated");
+        assert_eq!(told, [news(true), news(false)], "lost: {is_lost}");
+    }
+}
+
+#[test]
 fn a_signal_reaches_one_participant_where_they_are_in_the_session() {
     let mut host = host();
     let (teacher, ann, phone, bea) = (

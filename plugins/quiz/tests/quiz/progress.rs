@@ -107,6 +107,72 @@ fn it_is_told_at_most_once_a_second_and_the_last_state_always() {
 }
 
 #[test]
+fn whom_the_backend_lists_teaches_the_course_until_they_are_not_listed() {
+    let mut host = host();
+    let staff = |educators: &[&str]| json!({ "courseId": "c1", "educators": educators });
+    let plain = || User::new("ned").role("educator");
+    let (ned, claims, unlike) = (
+        host.connect(plain()),
+        host.connect(teacher("ned", &["c1"])),
+        host.connect("ned"),
+    );
+    let answer = host.server_event("course-staff", staff(&["ned", "ned"]));
+    assert_eq!(answer.expect_ok(), json!({ "ok": true }));
+    let later = host.connect(plain());
+    for client in [&ned, &claims, &later] {
+        assert_eq!(host.rooms(client), ["quiz-educators:c1"]);
+    }
+    assert!(host.rooms(&unlike).is_empty(), "a student's role");
+    host.send(&unlike, "quiz-start", quiz("q1", &["ann"]))
+        .expect_error("FORBIDDEN");
+    host.send(&ned, "quiz-start", quiz("q1", &["ann"]))
+        .expect_ok();
+    host.connect("ann");
+    host.advance(2 * SECOND);
+    for client in [&ned, &claims, &later] {
+        assert_eq!(host.take(client, "quiz-progress"), progress(1, 0, 0));
+    }
+    // Who is taken off the list teaches where the token says so.
+    host.server_event("course-staff", staff(&["sue"]))
+        .expect_ok();
+    host.send(&ned, "quiz-start", quiz("q2", &["ann"]))
+        .expect_error("FORBIDDEN");
+    host.send(&claims, "quiz-start", quiz("q2", &["ann"]))
+        .expect_ok();
+    let again = host.connect(plain());
+    for (client, rooms) in [(&ned, 0), (&claims, 1), (&later, 0), (&again, 0)] {
+        assert_eq!(host.rooms(client).len(), rooms);
+    }
+}
+
+#[test]
+fn a_list_of_staff_is_bounded_and_replaced_as_a_whole() {
+    let mut host = host();
+    let list = |word: &str, count: usize| {
+        let educators: Vec<String> = (0..count).map(|n| format!("{word:x<124}{n:04}")).collect();
+        json!({ "courseId": "c1", "educators": educators })
+    };
+    for word in ["a", "b"] {
+        host.server_event("course-staff", list(word, 400))
+            .expect_ok();
+    }
+    for (wrong, member) in [
+        (list("c", 401), "`educators`"),
+        (json!({ "courseId": "c1" }), "`educators`"),
+        (
+            json!({ "courseId": "c1", "educators": ["a:b"] }),
+            "`educators",
+        ),
+        (json!({ "educators": [] }), "`courseId`"),
+    ] {
+        let why = host
+            .server_event("course-staff", wrong)
+            .expect_error("INVALID_PAYLOAD");
+        assert!(why.contains(member), "{member}: {why}");
+    }
+}
+
+#[test]
 fn an_educator_of_very_many_courses_still_connects() {
     let mut host = host();
     let courses: Vec<String> = (0..300).map(|n| format!("c{n}")).collect();

@@ -354,3 +354,22 @@ fn who_is_told_sooner_than_dealt_to_can_answer() {
     }
     host.expect_silence(&eve);
 }
+
+#[test]
+fn a_connection_in_as_many_rooms_as_it_may_be_starts_and_resumes_nothing() {
+    let mut host = host();
+    let root = host.connect(User::new("root").role("admin"));
+    for n in 0..128 {
+        start(&mut host, &format!("n{n}"), &["root"]);
+    }
+    host.send(&root, "quiz-start", quiz("q1", &["ann"]))
+        .expect_error("RATE_LIMITED");
+    assert_eq!(host.stored("quiz:q1", "quiz"), None);
+    // Not dealt yet, so that the connection is not in its room.
+    host.server_event("quiz-start", quiz("q2", &["root"]))
+        .expect_ok();
+    host.send(&root, "quiz-resume", "q2")
+        .expect_error("RATE_LIMITED");
+    let submitted = host.send(&root, "quiz-submit", "q2").expect_ok();
+    assert_eq!(submitted["score"], 0);
+}
