@@ -131,7 +131,8 @@ pub(crate) fn connected(cx: &mut Cx) -> Result<()> {
         ));
     }
     for course in courses.iter().take(COURSES) {
-        cx.join(everyone(course));
+        // By the name of the user, so that what finds no place is passed over by itself.
+        cx.join_user(&user, everyone(course));
     }
     Ok(())
 }

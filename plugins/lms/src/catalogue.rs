@@ -15,6 +15,8 @@ use switchboard_plugin::{Ack, Cx, Error, Id, Kv, Result};
 
 /// How much content one event can bring; the host's limit of writes an event.
 const CONTENT: usize = 1_000;
+/// Those who teach a course.
+const STAFF: usize = 400;
 
 /// What belongs to a course and has rooms of its own.
 #[derive(Debug, Clone, Copy)]
@@ -130,6 +132,12 @@ pub(crate) struct CourseStaff {
 /// Says who teaches a course. Who does not any more is out of its rooms at once, and can come back
 /// where the token says so.
 pub(crate) fn course_staff(cx: &mut Cx, told: CourseStaff) -> Result<Ack> {
+    if told.educators.len() > STAFF {
+        return Err(Error::invalid_payload(format!(
+            "`educators`: expected at most {STAFF} users, got {}",
+            told.educators.len()
+        )));
+    }
     let before = educators(cx, &told.course_id)?;
     course(cx, &told.course_id).set("educators", &told.educators)?;
     for user in before {

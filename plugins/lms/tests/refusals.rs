@@ -37,6 +37,13 @@ fn content_comes_in_events_that_the_host_can_commit() {
         .expect_ok();
     host.server_event("course-content", content(1_001))
         .expect_error("INVALID_PAYLOAD");
+    let staff = |count: u32| {
+        let educators: Vec<String> = (0..count).map(|n| format!("e{n}")).collect();
+        json!({ "courseId": "c", "educators": educators })
+    };
+    host.server_event("course-staff", staff(400)).expect_ok();
+    host.server_event("course-staff", staff(401))
+        .expect_error("INVALID_PAYLOAD");
 }
 
 #[test]
