@@ -2,13 +2,14 @@
 // cluster for all of them.
 
 import assert from "node:assert/strict";
-import { connect, settled } from "./harness/clients.mjs";
+import { connect } from "./harness/clients.mjs";
+import { probe } from "./harness/components.mjs";
 import { API_KEY } from "./harness/configuration.mjs";
 import { waitFor } from "./harness/deadline.mjs";
 import { Redis } from "./harness/redis.mjs";
 import { scenario, startHost } from "./harness/scenario.mjs";
 
-const OPTIONS = { plugins: ["probe"], presenceGrace: "1s", presenceIdle: "1s" };
+const OPTIONS = { plugins: ["probe"], presenceGrace: "1s" };
 
 async function call(host, method, path, data, headers = {}) {
   const body = data === undefined || typeof data === "string" ? data : JSON.stringify(data);
@@ -31,14 +32,14 @@ const must = async (answer) => {
 
 /** One host alone, and two on the same Redis: `first` has the connections, and `asked` is asked. */
 const PLACES = {
-  "one host": async () => {
-    const host = await startHost(OPTIONS);
+  "one host": async (more) => {
+    const host = await startHost({ ...OPTIONS, ...more });
     return { first: host, asked: host };
   },
-  "two hosts": async () => {
+  "two hosts": async (more) => {
     const redis = await Redis.start();
-    const [first, asked] = [await startHost({ ...OPTIONS, redisPort: redis.port }), await startHost({ ...OPTIONS, redisPort: redis.port })];
-    return { first, asked };
+    const options = { ...OPTIONS, ...more, redisPort: redis.port };
+    return { first: await startHost(options), asked: await startHost(options) };
   },
 };
 
@@ -52,7 +53,7 @@ for (const [place, start] of Object.entries(PLACES)) {
   scenario(`a backend reads who is connected, and where (${place})`, async () => {
     const { first, asked } = await start();
     assert.deepEqual(await must(get(asked, "totals")), { users: 0, connections: 0, rooms: 0 });
-    assert.deepEqual(await must(get(asked, "users/ann")), { userId: "ann", status: "offline", lastSeenAt: null, connected: false, connections: [] });
+    assert.deepEqual(await must(get(asked, "users/ann")), { userId: "ann", status: "offline", lastSeenAt: null, connected: false, connections: [], hasMore: false });
     const phone = await connect(first, "ann", { role: "educator" });
     const laptop = await connect(asked, "ann", { role: "educator" });
     const ben = await connect(first, "ben");
@@ -70,6 +71,7 @@ for (const [place, start] of Object.entries(PLACES)) {
     const { members, ...rest } = room;
     assert.deepEqual(rest, { room: "probe:lobby", users: 2, hasMore: false });
     assert.deepEqual(members.map(({ userId, role }) => [userId, role]).toSorted(), [["ann", "educator"], ["ben", "student"]]);
+    assert.equal((await must(get(asked, "rooms/probe%3Alobby?limit=2"))).hasMore, false);
     const pages = [await must(get(asked, "rooms/probe:lobby?limit=1"))];
     pages.push(await must(get(asked, `rooms/probe:lobby?limit=1&after=${pages[0].members[0].connectionId}`)));
     assert.deepEqual(pages.map(({ hasMore }) => hasMore), [true, false]);
@@ -95,26 +97,26 @@ for (const [place, start] of Object.entries(PLACES)) {
     await send(["room"], { rooms: ["probe:lobby"] });
     await send(["once"], { users: ["ann"], rooms: ["probe:lobby"], connections: [ann.id] });
     await send(["one"], { connections: [cyd.id] });
-    await send(undefined, { users: ["ann", "cyd"] }, { connections: [cyd.id] });
-    const heard = { ann: 4, ben: 4, cyd: 3 };
-    for (const [client, name] of [[ann, "ann"], [ben, "ben"], [cyd, "cyd"]]) {
-      await waitFor(() => client.heard("news").length >= heard[name], `${name} to hear all`, 10_000);
+    await send(undefined, { users: ["ann", "cyd", "ann"] }, { connections: [cyd.id] });
+    await send(["nobody"], { users: ["ann", "ben"] }, { everyone: true });
+    await send(["last"], { users: ["ann", "ben", "cyd"] });
+    for (const client of [ann, ben, cyd]) {
+      await waitFor(() => client.heard("news").includes("last"), `${client.user} to hear the last`, 10_000);
     }
-    await settled(ann, ben, cyd);
-    assert.deepEqual(ann.heard("news"), ["all", "room", "once", undefined]);
-    assert.deepEqual(ben.heard("news"), ["all", "but ann", "room", "once"]);
-    assert.deepEqual(cyd.heard("news"), ["all", "but ann", "one"]);
+    assert.deepEqual(ann.heard("news"), ["all", "room", "once", undefined, "last"]);
+    assert.deepEqual(ben.heard("news"), ["all", "but ann", "room", "once", "last"]);
+    assert.deepEqual(cyd.heard("news"), ["all", "but ann", "one", "last"]);
     assert.deepEqual(ann.inbox.find(({ name }) => name === "news").args, ["all", { n: 1 }]);
   });
 
   scenario(`a backend ends connections: a user's, and those of the inactive (${place})`, async () => {
-    const { first, asked } = await start();
+    const { first, asked } = await start({ presenceIdle: "1s" });
     const [phone, laptop, ben, cyd] = [await connect(first, "ann"), await connect(asked, "ann"), await connect(first, "ben"), await connect(asked, "cyd")];
     await until(asked, "totals", ({ connections }) => connections === 4);
-    assert.deepEqual(await must(post(asked, "disconnect", { who: { users: ["ann"] }, reason: "logged out" })), { connections: 2 });
+    assert.deepEqual(await must(post(asked, "disconnect", { who: { users: ["ann"] }, reason: "logged out" })), { connections: 2, hasMore: false });
     for (const client of [phone, laptop]) assert.equal(await client.closed(), "io server disconnect");
     await until(asked, "users/ann", ({ connected }) => !connected);
-    assert.deepEqual(await must(post(asked, "disconnect", { who: { users: ["ann"] } })), { connections: 0 });
+    assert.deepEqual(await must(post(asked, "disconnect", { who: { users: ["ann"] } })), { connections: 0, hasMore: false });
 
     // Who is active stays.
     await waitFor(async () => {
@@ -126,13 +128,59 @@ for (const [place, start] of Object.entries(PLACES)) {
   });
 }
 
+scenario("namespaces are apart, and a user is in both", async () => {
+  const host = await startHost({
+    ...OPTIONS,
+    plugins: { probe: probe(), second: probe({ name: "second" }) },
+    plugin: { second: { namespace: "/second" } },
+  });
+  const [root, second] = [await connect(host, "ann"), await connect(host, "ann", { namespace: "/second" })];
+  await second.must("probe:join", "second:lobby");
+  const { connections } = await must(get(host, "users/ann"));
+  assert.deepEqual(new Map(connections.map(({ namespace, rooms }) => [namespace, rooms])), new Map([["/", []], ["/second", ["second:lobby"]]]));
+  assert.deepEqual(await must(get(host, "totals")), { users: 1, connections: 2, rooms: 1 });
+  assert.deepEqual((await must(get(host, "rooms/second:lobby"))).members, []);
+  const { members } = await must(get(host, "rooms/second:lobby?namespace=%2Fsecond"));
+  assert.deepEqual(members.map(({ connectionId }) => connectionId), [second.id]);
+  for (const namespace of [undefined, "/second"]) {
+    await must(post(host, "emit", { namespace, to: { everyone: true }, name: "news", args: [namespace ?? "/"] }));
+  }
+  assert.equal(await root.next("news"), "/");
+  assert.equal(await second.next("news"), "/second");
+  assert.equal((await must(post(host, "disconnect", { namespace: "/second", who: { users: ["ann"] } }))).connections, 1);
+  await second.closed();
+  await root.must("probe:echo", 1);
+  assert.deepEqual([...root.heard("news"), ...second.heard("news")], []);
+});
+
+scenario("who has vanished a moment ago is in a room, and not connected", async () => {
+  const host = await startHost({ ...OPTIONS, presenceGrace: "60s" });
+  const ann = await connect(host, "ann");
+  await ann.must("probe:join", "probe:lobby");
+  ann.close();
+  await waitFor(async () => (await must(get(host, "totals"))).connections === 0, "the end of the connection", 10_000);
+  const { users, members } = await must(get(host, "rooms/probe:lobby"));
+  assert.deepEqual([users, members], [1, []]);
+  const { connected, status } = await must(get(host, "users/ann"));
+  assert.deepEqual([connected, status], [false, "online"]);
+  assert.deepEqual((await must(get(host, "users"))).users, []);
+  assert.equal((await get(host, `connections/${ann.id}`)).status, 404);
+});
+
 scenario("what a backend asks for wrongly is refused, with the place", async () => {
   const host = await startHost(OPTIONS);
   for (const [path, data, expected] of [
     ["emit", {}, /missing field `to`/],
     ["emit", { to: { everyone: true } }, /missing field `name`/],
     ["emit", { to: {}, name: "x" }, /^to: expected `users`/],
-    ["emit", { to: { user: ["ann"] }, name: "x" }, /unknown field `user`/],
+    ["emit", { to: { user: ["ann"] }, name: "x" }, /^to.*unknown field `user`/],
+    ["emit", { to: { users: "ann" }, name: "x" }, /^to\.users: invalid type/],
+    ["emit", { to: { everyone: true, users: ["a:b"] }, name: "x" }, /^to\.users\[0\]/],
+    ["emit", { to: ["ann"], name: "x" }, /to: invalid type/],
+    ["emit", { to: { everyone: true }, except: [], name: "x" }, /except: invalid type/],
+    ["emit", { to: { rooms: ["user:ann"] }, name: "x" }, /^to\.rooms\[0\]: name the user/],
+    ["emit", { to: { users: Array.from({ length: 10_001 }, (_, n) => `u${n}`) }, name: "x" }, /^to: expected at most 10000/],
+    ["emit", [null, { everyone: true }, {}, "x", [], false], /expected an object/],
     ["emit", { to: { users: ["ann", "a:b"] }, name: "x" }, /^to\.users\[1\]: user id/],
     ["emit", { to: { rooms: ["lobby"] }, name: "x" }, /^to\.rooms\[0\]: room/],
     ["emit", { to: { everyone: true }, except: { connections: ["1"] }, name: "x" }, /^except\.connections\[0\]: expected the id/],
@@ -143,7 +191,7 @@ scenario("what a backend asks for wrongly is refused, with the place", async () 
     ["disconnect", {}, /missing field `who`/],
     ["disconnect", { who: {} }, /^who: expected/],
     ["disconnect", { who: { everyone: true }, reason: "a\nb" }, /^reason: /],
-    ["disconnect", { who: { everyone: true }, inactiveSeconds: -1 }, /inactiveSeconds|invalid value/],
+    ["disconnect", { who: { everyone: true }, inactiveSeconds: -1 }, /: inactiveSeconds: invalid value/],
   ]) {
     const { status, json } = await post(host, path, data);
     assert.deepEqual([status, json.error?.code], [400, "INVALID_PAYLOAD"], JSON.stringify(data));
@@ -156,11 +204,17 @@ scenario("what a backend asks for wrongly is refused, with the place", async () 
     ["connections/1", "INVALID_PAYLOAD"],
     ["rooms/lobby", "INVALID_PAYLOAD"],
     ["rooms/probe:lobby?after=1", "INVALID_PAYLOAD"],
+    ["rooms/user:ann", "INVALID_PAYLOAD"],
+    ["users/%FF", "INVALID_PAYLOAD"],
+    ["users?namespace=/", "INVALID_PAYLOAD"],
+    ["nothing", "NOT_FOUND"],
+    ["emit", "INVALID_PAYLOAD"],
     ["rooms/probe:lobby?namespace=/nowhere", "NOT_FOUND"],
   ]) assert.equal((await get(host, path)).json.error.code, code, path);
   assert.equal((await post(host, "emit", { namespace: "/nowhere", to: { everyone: true }, name: "x" })).json.error.code, "NOT_FOUND");
   assert.equal((await post(host, "emit", { to: { everyone: true }, name: "x", args: ["x".repeat(1_000_000)] })).status, 413);
-  for (const [method, path] of [["GET", "totals"], ["GET", "users"], ["GET", "users/ann"], ["GET", "rooms/probe:lobby"], ["POST", "emit"], ["POST", "disconnect"]]) {
+  assert.deepEqual([(await get(host, "nothing")).status, (await get(host, "emit")).status], [404, 405]);
+  for (const [method, path] of [["GET", "nothing"], ["GET", "plugins"], ["GET", `connections/${crypto.randomUUID()}`], ["GET", "totals"], ["GET", "users"], ["GET", "users/ann"], ["GET", "rooms/probe:lobby"], ["POST", "emit"], ["POST", "disconnect"]]) {
     assert.equal((await call(host, method, path, method === "POST" ? {} : undefined, { authorization: "Bearer wrong" })).status, 401, path);
   }
 });

@@ -164,7 +164,7 @@ scenario("a school day: what each student hears is what the rules say", async (c
   }));
   // What is heard of those who come at a host's start is put off by it.
   const isOnline = () => new Set(educators[0].heard("presence"));
-  await waitFor(() => students.every(({ name }) => isOnline().has(name)), "all to be told of");
+  await waitFor(() => students.every(({ name }) => isOnline().has(name)), "all to be told of", 30_000);
   await settled(...students.map(({ client }) => client));
   for (let first = 0; first < STUDENTS; first += WAVE) {
     const wave = students.slice(first, first + WAVE);
@@ -176,7 +176,7 @@ scenario("a school day: what each student hears is what the rules say", async (c
       for (const other of seated.filter((other) => other.course === one.course)) other.expected.push(`${one.name} is online`);
     }
     await Promise.all(wave.map(({ client, course: id }) => client.must("join-course", id)));
-    await waitFor(() => students.slice(0, first + WAVE).every((student) => student.hasHeard()), `wave ${first} to be heard of`);
+    await waitFor(() => students.slice(0, first + WAVE).every((student) => student.hasHeard()), `wave ${first} to be heard of`, 30_000);
   }
   await phase("all are in their courses");
   for (const student of students) delete student.companions;
@@ -231,7 +231,7 @@ scenario("a school day: what each student hears is what the rules say", async (c
     partner(student).expected.push(`partner ${student.name} is online`);
     await student.comesTo(hosts[(student.n + 1) % 3]);
     await student.client.must("join-course", student.course);
-    await waitFor(() => students.every((one) => one.hasHeard()), `${student.name} to be back`);
+    await waitFor(() => students.every((one) => one.hasHeard()), `${student.name} to be back`, 30_000);
   }
   await phase("who vanished is back");
 

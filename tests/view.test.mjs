@@ -109,6 +109,34 @@ scenario("what a host had that dies is gone, and all is there again when Redis w
   assert.deepEqual([view.users("chat:c1"), view.sockets("ben"), view.presence("ben").status], [[], [], "offline"]);
 });
 
+scenario("who was there when the only host died without a word is not in rooms that are used again", async () => {
+  const redis = await Redis.start();
+  const options = { ...OPTIONS, redisPort: redis.port };
+  const view = reader(redis);
+  const dying = await startHost(options);
+  await conversation(dying, "c1", ["ann", "ben"]);
+  for (const name of ["ann", "ben"]) await (await connect(dying, name)).must("join-room", "c1");
+  await becomes(() => view.users("chat:c1"), ["ann", "ben"], 10_000);
+  await dying.kill();
+  const next = await startHost(options);
+  await (await connect(next, "ben")).must("join-room", "c1");
+  await becomes(() => view.users("chat:c1"), ["ben"], BURIED);
+});
+
+scenario("a key that another service has taken keeps nobody else's from being written", async () => {
+  const redis = await Redis.start();
+  const host = await startHost({ ...OPTIONS, redisPort: redis.port });
+  const view = reader(redis);
+  redis.command("set", "switchboard:view:user:ann:rooms", "taken");
+  const [ann, ben] = [await connect(host, "ann"), await connect(host, "ben")];
+  await becomes(() => view.sockets("ben"), [ben.id], 10_000);
+  await waitFor(() => host.log().includes("cannot be written"), "a line in the log", 10_000);
+  assert.match(host.log(), /user ann/);
+  redis.command("del", "switchboard:view:user:ann:rooms");
+  await becomes(() => view.sockets("ann"), [ann.id], 10_000);
+  await waitFor(() => host.log().includes("written again"), "a line in the log", 10_000);
+});
+
 scenario("it takes a Redis that hosts share, and the prefix of rooms", async () => {
   const redis = await Redis.start();
   const alone = startHost({ ...OPTIONS, redisPort: redis.port, clusterEnabled: false });

@@ -480,6 +480,23 @@ impl Rooms {
         Some((membership.identity.clone(), membership.ended))
     }
 
+    /// Returns whose connection this is and where, none where it is not there or has ended.
+    #[must_use]
+    pub fn shown(
+        &self,
+        connection: ConnectionId,
+    ) -> Option<(Namespace, Arc<Identity>, BTreeSet<RoomName>)> {
+        let membership = self.connections.get(&connection)?;
+        (!membership.ended).then(|| {
+            let (namespace, identity) = (&membership.namespace, &membership.identity);
+            (
+                namespace.clone(),
+                identity.clone(),
+                membership.rooms.clone(),
+            )
+        })
+    }
+
     /// Returns where a connection is or lingers.
     #[must_use]
     pub fn places(&self, connection: ConnectionId) -> BTreeSet<(Namespace, RoomName)> {

@@ -18,17 +18,22 @@ use axum::{
     body::Bytes,
     extract::{
         Path, Query, State,
-        rejection::{BytesRejection, QueryRejection},
+        rejection::{BytesRejection, PathRejection, QueryRejection},
     },
     routing::{get, post},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json, value::RawValue};
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-/// Users or connections of a page, at most and where nothing is said.
+/// Users or connections of an answer, at most and where nothing is said.
 const LIMIT: usize = 1_000;
 const DEFAULT_LIMIT: usize = 100;
+/// Inactive connections that are ended at once: each is a message to other hosts.
+const INACTIVE: usize = 1_000;
 
 pub(super) fn routes() -> Router<Arc<Api>> {
     Router::new()
@@ -65,24 +70,35 @@ fn invalid(why: impl Into<String>) -> Failure {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Page {
+    after: Option<String>,
+    limit: Option<usize>,
+}
+
+/// The same of a room.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RoomPage {
     namespace: Option<String>,
     after: Option<String>,
     limit: Option<usize>,
 }
 
-impl Page {
-    fn limit(&self) -> Result<usize, Failure> {
-        let limit = self.limit.unwrap_or(DEFAULT_LIMIT);
-        match (1..=LIMIT).contains(&limit) {
-            true => Ok(limit),
-            false => Err(invalid(format!("limit: expected 1 to {LIMIT}"))),
-        }
+fn limit(limit: Option<usize>) -> Result<usize, Failure> {
+    let limit = limit.unwrap_or(DEFAULT_LIMIT);
+    match (1..=LIMIT).contains(&limit) {
+        true => Ok(limit),
+        false => Err(invalid(format!("limit: expected 1 to {LIMIT}"))),
     }
 }
 
-fn page(query: Result<Query<Page>, QueryRejection>) -> Result<Page, Failure> {
-    let Query(page) = query.map_err(|rejection| invalid(rejection.body_text()))?;
-    Ok(page)
+fn query<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, Failure> {
+    let Query(query) = query.map_err(|rejection| invalid(rejection.body_text()))?;
+    Ok(query)
+}
+
+fn part(path: Result<Path<String>, PathRejection>) -> Result<String, Failure> {
+    let Path(part) = path.map_err(|rejection| invalid(rejection.body_text()))?;
+    Ok(part)
 }
 
 impl Api {
@@ -120,12 +136,8 @@ impl Api {
 
     /// Returns whose a connection is and where, none where it is not there.
     fn shown(&self, id: ConnectionId) -> Option<Shown> {
-        let rooms = &self.pipeline.executor.rooms;
-        let (identity, _) = rooms.whose(id).filter(|(_, ended)| !ended)?;
-        let places = rooms.places(id);
-        let (namespace, _) = places.first()?;
-        let namespace = namespace.clone();
-        let rooms = places.into_iter().map(|(_, room)| room);
+        let (namespace, identity, rooms) = self.pipeline.executor.rooms.shown(id)?;
+        let rooms = rooms.into_iter();
         Some(Shown {
             connection_id: id.to_string(),
             user_id: identity.user.clone(),
@@ -156,15 +168,27 @@ struct Shown {
     rooms: Vec<RoomName>,
 }
 
-async fn totals(State(api): State<Arc<Api>>) -> Json<Okay<Value>> {
-    let executor = &api.pipeline.executor;
-    let everybody = executor.presence.everybody().into_iter();
-    let devices = everybody.map(|user| api.connections_of(&user).len());
-    let (users, connections) = devices
-        .filter(|devices| *devices > 0)
-        .fold((0, 0), |(users, all), devices| (users + 1, all + devices));
-    let rooms = executor.rooms.len();
-    okay(json!({ "users": users, "connections": connections, "rooms": rooms }))
+/// Goes through everybody apart from those threads that serve connections.
+async fn apart<T: Send + 'static>(
+    api: Arc<Api>,
+    look: impl FnOnce(&Api) -> T + Send + 'static,
+) -> Result<T, Failure> {
+    let looked = tokio::task::spawn_blocking(move || look(&api)).await;
+    looked.map_err(|_| Failure::new(Code::Unavailable, "the host is stopping"))
+}
+
+async fn totals(State(api): State<Arc<Api>>) -> Answered<Value> {
+    let totals = |api: &Api| {
+        let executor = &api.pipeline.executor;
+        let everybody = executor.presence.everybody().into_iter();
+        let devices = everybody.map(|user| api.connections_of(&user).len());
+        let (users, connections) = devices
+            .filter(|devices| *devices > 0)
+            .fold((0, 0), |(users, all), devices| (users + 1, all + devices));
+        let rooms = executor.rooms.len();
+        json!({ "users": users, "connections": connections, "rooms": rooms })
+    };
+    Ok(okay(apart(api, totals).await?))
 }
 
 #[derive(Serialize)]
@@ -183,53 +207,71 @@ struct Listed {
 
 async fn users(
     State(api): State<Arc<Api>>,
-    query: Result<Query<Page>, QueryRejection>,
+    page: Result<Query<Page>, QueryRejection>,
 ) -> Answered<Users> {
-    let page = page(query)?;
-    let limit = page.limit()?;
+    let page = query(page)?;
+    let limit = limit(page.limit)?;
     let after = page.after.unwrap_or_default();
-    let everybody = api.pipeline.executor.presence.everybody().into_iter();
-    let later: BTreeSet<UserId> = everybody
-        .filter(|user| user.as_str() > after.as_str())
-        .collect();
-    let mut connected = later
-        .into_iter()
-        .map(|user| (api.connections_of(&user).len(), user))
-        .filter(|(connections, _)| *connections > 0);
-    let users = connected.by_ref().take(limit);
-    let users = users.map(|(connections, user)| Listed {
-        seen: api.seen(user),
-        connections,
-    });
-    Ok(okay(Users {
-        users: users.collect(),
-        has_more: connected.next().is_some(),
-    }))
+    let users = move |api: &Api| {
+        // The first of those who come after, and one more.
+        let mut first = BTreeMap::new();
+        for user in api.pipeline.executor.presence.everybody() {
+            let connections = match user.as_str() > after.as_str() {
+                true => api.connections_of(&user).len(),
+                false => 0,
+            };
+            if connections > 0 {
+                first.insert(user, connections);
+            }
+            if first.len() > limit + 1 {
+                first.pop_last();
+            }
+        }
+        let has_more = first.len() > limit;
+        let listed = first.into_iter().take(limit);
+        let listed = listed.map(|(user, connections)| Listed {
+            seen: api.seen(user),
+            connections,
+        });
+        Users {
+            users: listed.collect(),
+            has_more,
+        }
+    };
+    Ok(okay(apart(api, users).await?))
 }
 
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct User {
     #[serde(flatten)]
     seen: SeenUser,
     connected: bool,
     connections: Vec<Shown>,
+    has_more: bool,
 }
 
-async fn user(State(api): State<Arc<Api>>, Path(user): Path<String>) -> Answered<User> {
-    let user = UserId::new(&user).map_err(|error| invalid(error.to_string()))?;
-    let connections = api.connections_of(&user).into_iter();
-    let connections: Vec<Shown> = connections.filter_map(|id| api.shown(id)).collect();
+async fn user(
+    State(api): State<Arc<Api>>,
+    user: Result<Path<String>, PathRejection>,
+) -> Answered<User> {
+    let user = UserId::new(&part(user)?).map_err(|error| invalid(error.to_string()))?;
+    let all = api.connections_of(&user);
+    let connections = all.iter().take(LIMIT).filter_map(|id| api.shown(*id));
+    let connections: Vec<Shown> = connections.collect();
     Ok(okay(User {
         seen: api.seen(user),
         connected: !connections.is_empty(),
         connections,
+        has_more: all.len() > LIMIT,
     }))
 }
 
 async fn connection(
     State(api): State<Arc<Api>>,
-    Path(connection): Path<String>,
+    connection: Result<Path<String>, PathRejection>,
 ) -> Answered<Shown> {
+    let connection = part(connection)?;
     let id = ConnectionId::parse(&connection);
     let id = id.ok_or_else(|| invalid("expected the id of a connection"))?;
     let shown = api.shown(id).ok_or_else(|| {
@@ -253,17 +295,26 @@ struct Members {
 struct Member {
     connection_id: String,
     user_id: UserId,
-    role: Option<String>,
+    role: String,
+}
+
+/// Returns a room that is no user's: of those one names the user.
+fn room_of(name: &str) -> Result<RoomName, String> {
+    let room = RoomName::new(name).map_err(|error| error.to_string())?;
+    match room.prefix() == USER_PREFIX {
+        true => Err("name the user instead of the room".to_owned()),
+        false => Ok(room),
+    }
 }
 
 async fn room(
     State(api): State<Arc<Api>>,
-    Path(room): Path<String>,
-    query: Result<Query<Page>, QueryRejection>,
+    room: Result<Path<String>, PathRejection>,
+    page: Result<Query<RoomPage>, QueryRejection>,
 ) -> Answered<Members> {
-    let room = RoomName::new(&room).map_err(|error| invalid(error.to_string()))?;
-    let page = page(query)?;
-    let limit = page.limit()?;
+    let room = room_of(&part(room)?).map_err(invalid)?;
+    let page = query(page)?;
+    let limit = limit(page.limit)?;
     let namespace = api.namespace(page.namespace.as_deref())?;
     let after = page.after.map(|after| {
         ConnectionId::parse(&after).ok_or_else(|| invalid("after: expected the id of a connection"))
@@ -272,12 +323,14 @@ async fn room(
     let mut members = rooms.members_page(&namespace, &room, after.transpose()?, limit + 1);
     let has_more = members.len() > limit;
     members.truncate(limit);
-    let members = members.into_iter().map(|(id, user)| Member {
-        connection_id: id.to_string(),
-        user_id: user,
-        role: rooms
-            .identity(&namespace, id)
-            .map(|identity| identity.role.clone()),
+    // One that has ended meanwhile is left out.
+    let members = members.into_iter().filter_map(|(id, user)| {
+        let identity = rooms.identity(&namespace, id)?;
+        Some(Member {
+            connection_id: id.to_string(),
+            user_id: user,
+            role: identity.role.clone(),
+        })
     });
     Ok(okay(Members {
         users: rooms.count_users(&namespace, &room),
@@ -299,46 +352,65 @@ struct Targets {
     everyone: bool,
 }
 
-impl Targets {
-    fn check(&self, field: &str) -> Result<Vec<Who>, Failure> {
-        if self.everyone {
-            return Ok(vec![Who::Everyone]);
-        }
-        let users = all((field, "users"), &self.users, |text| {
-            UserId::new(text).map(|user| Who::Room(RoomName::of_user(&user)))
-        });
-        let rooms = all((field, "rooms"), &self.rooms, |text| {
-            RoomName::new(text).map(Who::Room)
-        });
-        let connections = all((field, "connections"), &self.connections, |text| {
-            let id = ConnectionId::parse(text).map(Who::Connection);
-            id.ok_or("expected the id of a connection")
-        });
-        Ok([users?, rooms?, connections?].concat())
-    }
+/// An object, whose members are looked at by the name of what it is the value of.
+type Object = serde_json::Map<String, Value>;
 
-    fn check_some(&self, field: &str) -> Result<Vec<Who>, Failure> {
-        let who = self.check(field)?;
-        match who.is_empty() {
-            true => Err(invalid(format!(
-                "{field}: expected `users`, `rooms`, `connections` or `everyone`"
-            ))),
-            false => Ok(who),
-        }
+/// Reads whom it is about, each once.
+fn targets(field: &str, object: Object, most: usize) -> Result<Vec<Who>, Failure> {
+    let targets: Targets =
+        serde_path_to_error::deserialize(Value::Object(object)).map_err(|error| {
+            let place = match error.path().to_string() {
+                path if path == "." => field.to_owned(),
+                path => format!("{field}.{path}"),
+            };
+            invalid(format!("{place}: {}", error.into_inner()))
+        })?;
+    let count = targets.users.len() + targets.rooms.len() + targets.connections.len();
+    if count > most {
+        return Err(invalid(format!(
+            "{field}: expected at most {most}, got {count} (limits.targets_per_reply)"
+        )));
     }
+    let users = all((field, "users"), &targets.users, |text| {
+        let user = UserId::new(text).map_err(|error| error.to_string())?;
+        Ok(Who::Room(RoomName::of_user(&user)))
+    });
+    let rooms = all((field, "rooms"), &targets.rooms, |text| {
+        Ok(Who::Room(room_of(text)?))
+    });
+    let connections = all((field, "connections"), &targets.connections, |text| {
+        let id = ConnectionId::parse(text).map(Who::Connection);
+        id.ok_or_else(|| "expected the id of a connection".to_owned())
+    });
+    let each: BTreeSet<Who> = [users?, rooms?, connections?]
+        .into_iter()
+        .flatten()
+        .collect();
+    Ok(match targets.everyone {
+        true => vec![Who::Everyone],
+        false => each.into_iter().collect(),
+    })
 }
 
 /// Returns the targets of one kind, or says which of them is wrong.
-fn all<E: ToString>(
+fn all(
     (field, kind): (&str, &str),
     texts: &[String],
-    read: impl Fn(&str) -> Result<Who, E>,
+    read: impl Fn(&str) -> Result<Who, String>,
 ) -> Result<Vec<Who>, Failure> {
     let each = texts.iter().enumerate().map(|(index, text)| {
-        read(text)
-            .map_err(|error| invalid(format!("{field}.{kind}[{index}]: {}", error.to_string())))
+        read(text).map_err(|why| invalid(format!("{field}.{kind}[{index}]: {why}")))
     });
     each.collect()
+}
+
+fn some(field: &str, who: Vec<Who>) -> Result<Vec<Who>, Failure> {
+    match who.is_empty() {
+        true => Err(invalid(format!(
+            "{field}: expected `users`, `rooms`, `connections` or `everyone`"
+        ))),
+        false => Ok(who),
+    }
 }
 
 fn read<T: DeserializeOwned>(
@@ -350,17 +422,25 @@ fn read<T: DeserializeOwned>(
     if api.pipeline.stopping.is_cancelled() {
         return Err(Failure::new(Code::Unavailable, "the host is stopping").into());
     }
-    let request = serde_json::from_slice(&body);
-    Ok(request.map_err(|error| invalid(format!("the body is not {what}: {error}")))?)
+    let wrong = |why: String| invalid(format!("the body is not {what}: {why}"));
+    // A list would be read as the members in their order.
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return Err(wrong("expected an object".to_owned()).into());
+    }
+    let mut text = serde_json::Deserializer::from_slice(&body);
+    let request =
+        serde_path_to_error::deserialize(&mut text).map_err(|error| wrong(error.to_string()))?;
+    text.end().map_err(|error| wrong(error.to_string()))?;
+    Ok(request)
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Emit {
     namespace: Option<String>,
-    to: Targets,
+    to: Object,
     #[serde(default)]
-    except: Targets,
+    except: Object,
     name: String,
     args: Option<Box<RawValue>>,
     #[serde(default)]
@@ -382,9 +462,10 @@ async fn emit(State(api): State<Arc<Api>>, body: Result<Bytes, BytesRejection>) 
         packet: payload::join_packet(name.as_str(), args),
         attachments: Vec::new(),
     };
+    let most = api.pipeline.bounds.targets;
     let step = Step::Emit {
-        to: emit.to.check_some("to")?,
-        except: emit.except.check("except")?,
+        to: some("to", targets("to", emit.to, most)?)?,
+        except: targets("except", emit.except, most)?,
         frame,
         volatile: emit.volatile,
         ack: None,
@@ -397,7 +478,7 @@ async fn emit(State(api): State<Arc<Api>>, body: Result<Bytes, BytesRejection>) 
 #[serde(deny_unknown_fields)]
 struct Disconnect {
     namespace: Option<String>,
-    who: Targets,
+    who: Object,
     /// Only those that have not been active for so long.
     #[serde(rename = "inactiveSeconds")]
     inactive_seconds: Option<u64>,
@@ -413,18 +494,22 @@ async fn disconnect(
     let what = "a disconnection { namespace?, who, inactiveSeconds?, reason?, transport? }";
     let disconnect: Disconnect = read(&api, body, what)?;
     let namespace = api.namespace(disconnect.namespace.as_deref())?;
-    let who = disconnect.who.check_some("who")?;
+    let most = api.pipeline.bounds.targets;
+    let who = some("who", targets("who", disconnect.who, most)?)?;
     let reason = disconnect.reason.unwrap_or_else(|| "a backend".to_owned());
     if reason.len() > 256 || reason.contains(char::is_control) {
         let why = "reason: expected at most 256 bytes without control characters";
         return Err(invalid(why).into());
     }
     let mut meant = api.meant(&namespace, &who);
+    let mut has_more = false;
     let who = match disconnect.inactive_seconds {
         None => who,
         Some(seconds) => {
             let before = now_ms().saturating_sub(seconds.saturating_mul(1_000));
             meant.retain(|id| api.idle_since(*id).is_some_and(|since| since <= before));
+            has_more = meant.len() > INACTIVE;
+            meant = meant.into_iter().take(INACTIVE).collect();
             meant.iter().map(|id| Who::Connection(*id)).collect()
         }
     };
@@ -434,7 +519,9 @@ async fn disconnect(
         transport: disconnect.transport,
     });
     api.pipeline.act(&namespace, steps.collect());
-    Ok(okay(json!({ "connections": meant.len() })))
+    Ok(okay(
+        json!({ "connections": meant.len(), "hasMore": has_more }),
+    ))
 }
 
 impl Api {

@@ -28,10 +28,10 @@ use axum::{
     Json, Router,
     body::Bytes,
     extract::{DefaultBodyLimit, Request, State, rejection::BytesRejection},
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, Method, StatusCode, Uri, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{any, get, post},
 };
 use futures_util::future::BoxFuture;
 use serde::Deserialize;
@@ -95,6 +95,8 @@ pub fn routes(api: Arc<Api>) -> Router {
             .route("/api/v1/events", post(event))
             .route("/api/v1/plugins", get(plugins))
             .merge(live::routes())
+            .route("/api/{*rest}", any(no_route))
+            .method_not_allowed_fallback(no_method)
             .layer(DefaultBodyLimit::max(
                 api.max_body_bytes.saturating_mul(READ_BEYOND),
             ))
@@ -144,6 +146,17 @@ async fn metrics(State(api): State<Arc<Api>>) -> Response {
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     }
+}
+
+async fn no_route(uri: Uri) -> Refused {
+    let why = format!("there is no route `{}`", uri.path());
+    Failure::new(Code::NotFound, why).into()
+}
+
+async fn no_method(method: Method) -> Refused {
+    let why = format!("this route does not take `{method}`");
+    let failure = Failure::new(Code::InvalidPayload, why);
+    Refused(StatusCode::METHOD_NOT_ALLOWED, failure)
 }
 
 async fn plugins(State(api): State<Arc<Api>>) -> Json<Value> {

@@ -12,7 +12,8 @@
 //!
 //! What concerns a user is written by one host, the one that tells plugins of the user, which knows of all
 //! others' connections. It writes what is so whenever something has changed, and all of it now and then; so
-//! it does not matter what was there before, or is there no more.
+//! it does not matter what was there before, or is there no more. Of users whom no host knows any more, since
+//! all have ended without a word, the sets of rooms are rid by hosts that have somebody in them.
 
 use super::Cluster;
 use crate::{
@@ -21,13 +22,13 @@ use crate::{
         presence::Status,
         time::rfc_3339,
     },
-    link::{Link, Script, listener::Health},
+    link::{Link, Script, is_passing, listener::Health},
     pipeline::{Pipeline, now_ms},
     ports::Journal,
 };
-use futures_util::future::try_join_all;
+use futures_util::future::join_all;
 use parking_lot::Mutex;
-use redis::{FromRedisValue, RedisResult};
+use redis::{FromRedisValue, RedisError, RedisResult};
 use serde_json::json;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -45,8 +46,11 @@ const TYPING_LIVES: u64 = 10;
 const REWRITE: Duration = Duration::from_mins(10);
 /// How long after hosts have come or gone, or Redis was away: then it is known who writes.
 const SETTLED: Duration = Duration::from_secs(3);
-/// How often it is looked whether that is so, and who types is written again.
+/// How often it is looked whether that is so, and who types is written again; what could not be written is
+/// tried again.
 const LOOK: Duration = Duration::from_secs(2);
+/// How long it is remembered who has changed and is written by another host, which may die before it has.
+const REMEMBERED: Duration = Duration::from_mins(1);
 /// What changes within this time is written at once.
 const GATHERED: Duration = Duration::from_millis(10);
 /// Users that are written at once.
@@ -129,6 +133,16 @@ pub(super) struct Writer {
     rewrite_at: Instant,
     /// Of whom all is to be written, also what should be there already.
     wholly: BTreeSet<UserId>,
+    /// Who has changed lately and is written by another host.
+    others: BTreeMap<UserId, Instant>,
+    /// When it is tried again after a failure.
+    retry_at: Instant,
+    /// Rooms with somebody on this host whose sets have been looked through for leftovers.
+    looked_through: BTreeSet<String>,
+    /// Who was in a room's set and not in the room, and when that is looked at again: what another host has
+    /// written may be known here a moment later.
+    leftovers: Vec<(String, UserId)>,
+    leftovers_at: Instant,
     is_failing: bool,
 }
 
@@ -149,6 +163,11 @@ impl Writer {
             typing: BTreeMap::new(),
             rewrite_at: Instant::now() + SETTLED,
             wholly: BTreeSet::new(),
+            others: BTreeMap::new(),
+            retry_at: Instant::now(),
+            looked_through: BTreeSet::new(),
+            leftovers: Vec::new(),
+            leftovers_at: Instant::now(),
             is_failing: false,
         }
     }
@@ -185,19 +204,15 @@ impl Writer {
                 self.rewrite_at = self.rewrite_at.min(now + SETTLED);
             }
             // Until it is known who writes it, it waits.
-            if self.cluster.may_speak() {
-                if now >= self.rewrite_at {
-                    self.rewrite_at = now + REWRITE;
-                    self.wholly = self
-                        .pipeline
-                        .executor
-                        .presence
-                        .everybody()
-                        .into_iter()
-                        .collect();
-                    view.changed.lock().extend(self.wholly.iter().cloned());
+            if self.cluster.may_speak() && (now >= self.retry_at || done.is_some()) {
+                if let Err((what, error)) = self.write_all(now).await {
+                    self.retry_at = now + LOOK;
+                    if !std::mem::replace(&mut self.is_failing, true) {
+                        tracing::warn!(what, %error, "what other services read cannot be written (cluster.view)");
+                    }
+                } else if std::mem::take(&mut self.is_failing) {
+                    tracing::info!("what other services read is written again");
                 }
-                self.write_changed().await;
             }
             if let Some(done) = done {
                 done.send(()).ok();
@@ -205,31 +220,55 @@ impl Writer {
         }
     }
 
-    async fn write_changed(&mut self) {
-        let changed = std::mem::take(&mut *self.view.changed.lock());
-        self.wholly.retain(|user| changed.contains(user));
-        let own = changed
-            .into_iter()
-            .filter(|user| self.cluster.speaks_for(user));
-        let mut own: Vec<UserId> = own.collect();
+    async fn write_all(&mut self, now: Instant) -> Result<(), (String, RedisError)> {
+        if now >= self.rewrite_at {
+            self.looked_through.clear();
+            self.rewrite_at = now + REWRITE;
+            let everybody = self.pipeline.executor.presence.everybody().into_iter();
+            let lately = std::mem::take(&mut self.others).into_keys();
+            self.wholly.extend(everybody.chain(lately));
+            self.view.changed.lock().extend(self.wholly.iter().cloned());
+        }
+        let written = self.write_changed(now).await;
+        if now >= self.leftovers_at {
+            self.leftovers_at = now + LOOK;
+            self.remove_leftovers().await?;
+            self.find_leftovers().await?;
+        }
+        written
+    }
+
+    /// Writes who has changed. One who cannot be written keeps nobody else from it.
+    async fn write_changed(&mut self, now: Instant) -> Result<(), (String, RedisError)> {
+        let changed = std::mem::take(&mut *self.view.changed.lock()).into_iter();
+        let (mut own, others): (Vec<UserId>, Vec<UserId>) =
+            changed.partition(|user| self.cluster.speaks_for(user));
+        self.others.retain(|_, since| now < *since + REMEMBERED);
+        self.others
+            .extend(others.into_iter().map(|user| (user, now)));
+        self.wholly.retain(|user| own.binary_search(user).is_ok());
+        self.typing.retain(|user, _| self.cluster.speaks_for(user));
+        let mut outcome = Ok(());
         while !own.is_empty() {
             let some: Vec<UserId> = own.drain(..own.len().min(AT_ONCE)).collect();
             let shown: Vec<_> = some.iter().map(|user| self.shown(user)).collect();
             let written = some.iter().zip(&shown);
             let written = written.map(|(user, shown)| self.write_one(user, shown));
-            if let Err(error) = try_join_all(written).await {
-                if !std::mem::replace(&mut self.is_failing, true) {
-                    tracing::warn!(%error, "what other services read cannot be written (cluster.view)");
+            let written = join_all(written).await;
+            for ((user, Shown { typing, .. }), written) in some.into_iter().zip(shown).zip(written)
+            {
+                if let Err(error) = written {
+                    let is_away = is_passing(&error);
+                    outcome = Err((format!("user {user}"), error));
+                    self.wholly.insert(user.clone());
+                    self.view.changed.lock().insert(user);
+                    if is_away {
+                        // So would all others.
+                        self.wholly.extend(own.iter().cloned());
+                        self.view.changed.lock().extend(own.drain(..));
+                    }
+                    continue;
                 }
-                // It is tried again with the next look.
-                self.wholly.extend(some.iter().cloned());
-                self.view.changed.lock().extend(some.into_iter().chain(own));
-                return;
-            }
-            if std::mem::take(&mut self.is_failing) {
-                tracing::info!("what other services read is written again");
-            }
-            for (user, Shown { typing, .. }) in some.into_iter().zip(shown) {
                 self.wholly.remove(&user);
                 match typing.is_empty() {
                     true => self.typing.remove(&user),
@@ -237,7 +276,71 @@ impl Writer {
                 };
             }
         }
+        outcome
     }
+
+    // ---- what nobody takes out -----------------------------------------------------------------
+
+    /// Looks for those who are in the set of a room in which this host has somebody, and not in the room:
+    /// once when that begins, and whenever all is written again.
+    async fn find_leftovers(&mut self) -> Result<(), (String, RedisError)> {
+        let rooms = self.cluster.formats.iter().flat_map(|format| {
+            let rooms = self.pipeline.executor.rooms.all_here(format.namespace());
+            rooms.into_iter().filter_map(|room| self.view.shown(&room))
+        });
+        let rooms: BTreeSet<String> = rooms.collect();
+        self.looked_through.retain(|room| rooms.contains(room));
+        let mut outcome = Ok(());
+        for room in rooms {
+            if self.looked_through.contains(&room) {
+                continue;
+            }
+            let key = format!("room:{room}:users");
+            let members = match self.members(&key).await {
+                Ok(members) => members,
+                Err(error) if is_passing(&error) => return Err((key, error)),
+                Err(error) => {
+                    outcome = Err((key, error));
+                    continue;
+                }
+            };
+            let users = members.iter().filter_map(|user| UserId::new(user).ok());
+            let left: Vec<UserId> = users.filter(|user| !self.is_in(&room, user)).collect();
+            let left = left.into_iter().map(|user| (room.clone(), user));
+            self.leftovers.extend(left);
+            self.looked_through.insert(room);
+        }
+        outcome
+    }
+
+    async fn remove_leftovers(&mut self) -> Result<(), (String, RedisError)> {
+        for (room, user) in std::mem::take(&mut self.leftovers) {
+            if self.is_in(&room, &user) {
+                continue;
+            }
+            let key = format!("room:{room}:users");
+            let mut command = redis::cmd("SREM");
+            command.arg(self.key(&key)).arg(user.as_str());
+            let removed = self.link.run(&command).await;
+            removed.map_err(|error| (key, error))?;
+        }
+        Ok(())
+    }
+
+    /// Tells whether a user is in a room, by the name by which it is shown, in any namespace.
+    fn is_in(&self, room: &str, user: &UserId) -> bool {
+        let room = match &self.view.rooms {
+            None => RoomName::new(room),
+            Some(prefix) => RoomName::new(&format!("{prefix}:{room}")),
+        };
+        let rooms = &self.pipeline.executor.rooms;
+        room.is_ok_and(|room| {
+            let mut formats = self.cluster.formats.iter();
+            formats.any(|format| rooms.has_user(format.namespace(), &room, user))
+        })
+    }
+
+    // ---- one user ------------------------------------------------------------------------------
 
     fn shown(&self, user: &UserId) -> Shown {
         let (rooms, presence) = (

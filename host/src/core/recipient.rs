@@ -3,7 +3,7 @@
 use super::names::{ConnectionId, RoomName};
 
 /// Whom something is about.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Who {
     /// One connection.
     Connection(ConnectionId),

@@ -97,6 +97,10 @@ impl Executor {
                     volatile,
                     ack,
                 } => {
+                    // Other nodes could not be told so, and nobody is left.
+                    if except.contains(&Who::Everyone) {
+                        continue;
+                    }
                     let ask = ack.map(|token| Asking {
                         plugin: by.plugin.clone(),
                         token,
