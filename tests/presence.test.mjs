@@ -90,9 +90,10 @@ scenario("who comes back in time was never gone; who does not has left and is of
   again.close();
   await hears(ann, "ben", ["offline"]);
   assert.equal((await ann.next("user:left")).userId, "ben");
-  const status = ann.heard("user:status").filter(({ userId }) => userId === "ben");
-  assert.deepEqual(status, [{ userId: "ben", status: "offline" }]);
+  const status = () => ann.heard("user:status").filter(({ userId }) => userId === "ben");
+  await waitFor(() => status().length > 0, "both plugins to tell of it");
   await settled(ann);
+  assert.deepEqual(status(), [{ userId: "ben", status: "offline" }]);
   assert.deepEqual(ann.heard("user:joined"), []);
   assert.deepEqual(ann.heard("user:left"), []);
   const third = await student(host, "ben");
