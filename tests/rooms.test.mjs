@@ -205,6 +205,7 @@ scenario("payloads that are wrong name the argument", async () => {
     assert.equal(await client.code("room:join", ...args), "INVALID_PAYLOAD", JSON.stringify(args));
   }
   await client.must("message", { roomId, content: "x".repeat(16_000) });
+  await client.must("message", { roomId, content: "", type: "image", metadata: { url: "https://example.org/a.png" } });
 });
 
 scenario("what one is not in, one cannot leave, read, write to, type in or edit", async () => {

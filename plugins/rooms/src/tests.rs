@@ -220,12 +220,13 @@ fn messages_that_are_refused() {
             .expect_error(code);
     }
     host.expect_silence(&ann);
-    host.send(
-        &ann,
-        "message",
-        message(json!({ "content": "é".repeat(16_000) })),
-    )
-    .expect_ok();
+    for fits in [
+        json!({ "content": "é".repeat(16_000) }),
+        json!({ "content": "", "type": "image" }),
+        json!({ "content": "", "type": "file" }),
+    ] {
+        host.send(&ann, "message", message(fits)).expect_ok();
+    }
     host.send(&ann, "room:leave", json!({ "roomId": "lobby" }))
         .expect_ok();
     host.send(&ann, "room:leave", json!({ "roomId": "lobby" }))
