@@ -31,8 +31,6 @@ export const SUITES = {
 /** A host on which all of them can run at once. */
 export const TOGETHER = {
   ...Object.assign({}, ...Object.values(SUITES)),
-  // Three hosts and six suites may share two cores; what a call of a plugin may take is tested elsewhere.
-  deadline: "5s",
   // Both take `signal`; where neither can read one, the first says what it expected.
   order: ["classroom", "chat"],
   // The shared hosts' own scouts use `probe`.

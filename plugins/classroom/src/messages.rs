@@ -5,7 +5,10 @@ use crate::{
     text::Text,
 };
 use serde::{Deserialize, Serialize, de::IgnoredAny};
-use serde_json::json;
+use serde_json::{
+    json,
+    value::{RawValue, to_raw_value},
+};
 use switchboard_plugin::{Ack, Cx, Error, Id, Result};
 
 /// Messages of a session that are kept, at most and where the operator says nothing.
@@ -30,7 +33,8 @@ impl Default for Settings {
 #[serde(rename_all = "camelCase")]
 struct Said {
     user_id: Id,
-    message: Text<1, 4_000>,
+    /// Its text in JSON, which goes on as it is: a late joiner is told of hundreds.
+    message: Box<RawValue>,
     timestamp: String,
 }
 
@@ -72,7 +76,8 @@ pub(crate) fn send(cx: &mut Cx, sent: Send) -> Result<Ack> {
     Session::get(cx, &sent.session_code)?;
     let said = Said {
         user_id: cx.user()?,
-        message: sent.message,
+        message: to_raw_value(&sent.message)
+            .map_err(|error| Error::invalid_payload(format!("`message`: {error}")))?,
         timestamp: cx.timestamp(),
     };
     let Settings { keep_messages } = cx.settings()?;
