@@ -15,7 +15,7 @@ use crate::{
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use std::cell::Cell;
+use std::{cell::Cell, collections::BTreeSet};
 
 /// The context of one event.
 ///
@@ -93,6 +93,16 @@ impl Cx {
     pub fn claim(&self, name: &str) -> Option<Value> {
         let claims: Value = serde_json::from_str(&self.identity.as_ref()?.claims).ok()?;
         claims.get(name).cloned()
+    }
+
+    /// Returns the ids in a claim of the user's token that is a list, such as `enrolledCourses`; none where
+    /// there is no such claim, and without what is no id.
+    #[must_use]
+    pub fn claimed_ids(&self, name: &str) -> BTreeSet<Id> {
+        let claimed = self.claim(name);
+        let claimed = claimed.as_ref().and_then(Value::as_array);
+        let texts = claimed.into_iter().flatten().filter_map(Value::as_str);
+        texts.filter_map(|text| Id::new(text).ok()).collect()
     }
 
     /// Returns the host's id of the connection; empty for a server event.

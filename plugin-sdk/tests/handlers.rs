@@ -99,11 +99,17 @@ fn a_handler_knows_whose_event_it_is() {
             "none": cx.claim("none"), "connection": cx.connection(), "namespace": cx.namespace(),
             "waits": cx.wants_ack(), "now": cx.now_ms(), "at": cx.timestamp(), "event": cx.event_id(),
             "ids": [cx.new_id(), cx.new_id()],
+            "claimed": [cx.claimed_ids("courses"), cx.claimed_ids("name"), cx.claimed_ids("none")],
         });
         Ack::with(&who)
     }
     let mut host = host(new().on("who", who).on_server_event("who", who));
-    let eve = host.connect(User::new("eve").role("educator").claim("name", "Eve"));
+    let eve = host.connect(
+        User::new("eve")
+            .role("educator")
+            .claim("name", "Eve")
+            .claim("courses", json!(["c2", "c1", 7, "a:b", "c1"])),
+    );
     let who = host.send(&eve, "who", Value::Null).expect_ok();
     assert_eq!(who["connection"], eve.id());
     let expected = [
@@ -112,6 +118,7 @@ fn a_handler_knows_whose_event_it_is() {
         ("name", json!("Eve")),
         ("claim", json!("Eve")),
         ("none", Value::Null),
+        ("claimed", json!([["c1", "c2"], [], []])),
         ("namespace", json!("/")),
         ("waits", json!(true)),
         ("now", json!(1_700_049_600_000_u64)),

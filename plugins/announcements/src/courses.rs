@@ -4,8 +4,6 @@
 
 use crate::{publishing::tell_pending, staff};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use std::collections::BTreeSet;
 use switchboard_plugin::{Ack, Cx, Error, Id, Joined, Kv, Result, log};
 
 /// The prefix of the room of all who belong to a course.
@@ -51,17 +49,6 @@ fn key(course: &Id) -> String {
     format!("course:{course}")
 }
 
-/// Returns the courses that the token names in a claim.
-fn claimed(cx: &Cx, claim: &str) -> BTreeSet<Id> {
-    let courses = cx.claim(claim);
-    let courses = courses.as_ref().and_then(Value::as_array);
-    courses
-        .into_iter()
-        .flatten()
-        .filter_map(|course| Id::new(course.as_str()?).ok())
-        .collect()
-}
-
 /// Tells whether the user has a role that teaches at all.
 fn may_teach(cx: &Cx) -> bool {
     matches!(cx.role(), "educator" | "admin")
@@ -74,9 +61,9 @@ pub(crate) fn part(cx: &Cx, course: &Id) -> Result<Option<Part>> {
     Ok(match told {
         _ if teaches && staff::names(cx, &user, course)? => Some(Part::Educator),
         Some(Enrolment::Dropped) => None,
-        _ if teaches && claimed(cx, "taughtCourses").contains(course) => Some(Part::Educator),
+        _ if teaches && cx.claimed_ids("taughtCourses").contains(course) => Some(Part::Educator),
         // One who teaches elsewhere can be a student here.
-        _ if claimed(cx, "enrolledCourses").contains(course) => Some(Part::Student),
+        _ if cx.claimed_ids("enrolledCourses").contains(course) => Some(Part::Student),
         Some(Enrolment::Active) if teaches => Some(Part::Educator),
         Some(Enrolment::Active) => Some(Part::Student),
         None => None,
@@ -110,8 +97,8 @@ pub(crate) fn must_teach(cx: &Cx, course: &Id) -> Result<()> {
 /// Puts a new connection into the rooms of its user's courses.
 pub(crate) fn connected(cx: &mut Cx) -> Result<()> {
     let user = cx.user()?;
-    let mut courses = claimed(cx, "taughtCourses");
-    courses.extend(claimed(cx, "enrolledCourses"));
+    let mut courses = cx.claimed_ids("taughtCourses");
+    courses.extend(cx.claimed_ids("enrolledCourses"));
     for (key, told) in enrolments(cx, &user).list::<Enrolment>("course:", None, ENROLMENTS)? {
         if let Some(course) = key.strip_prefix("course:") {
             let course = Id::new(course)?;

@@ -8,7 +8,6 @@
 
 use crate::{EDUCATORS, educators_room, question::within};
 use serde::Deserialize;
-use serde_json::Value;
 use std::{collections::BTreeSet, ops::RangeInclusive};
 use switchboard_plugin::{Ack, Cx, Id, Joined, Kv, Result};
 
@@ -27,19 +26,14 @@ fn key(user: &Id, course: &Id) -> String {
     format!("user:{user}:{course}")
 }
 
-/// Returns the courses that the token says the user teaches.
-fn claimed(cx: &Cx) -> BTreeSet<Id> {
-    let claimed = cx.claim("taughtCourses");
-    let claimed = claimed.as_ref().and_then(Value::as_array);
-    let ids = claimed.into_iter().flatten().filter_map(Value::as_str);
-    ids.filter_map(|id| Id::new(id).ok()).collect()
-}
+/// The claim of the token that lists the courses that the user teaches.
+const TAUGHT: &str = "taughtCourses";
 
 /// Tells whether the user teaches a course.
 pub(crate) fn teaches(cx: &Cx, course: &Id) -> Result<bool> {
     Ok(match cx.role() {
         "admin" => true,
-        "educator" if claimed(cx).contains(course) => true,
+        "educator" if cx.claimed_ids(TAUGHT).contains(course) => true,
         "educator" => staff(cx).get::<Id>(key(&cx.user()?, course))?.is_some(),
         _ => false,
     })
@@ -51,7 +45,7 @@ pub(crate) fn hear(cx: &mut Cx) -> Result<()> {
     if !matches!(cx.role(), "educator" | "admin") {
         return Ok(());
     }
-    let (user, mut courses) = (cx.user()?, claimed(cx));
+    let (user, mut courses) = (cx.user()?, cx.claimed_ids(TAUGHT));
     let listed = staff(cx).list(format!("user:{user}:"), None, LISTED)?;
     courses.extend(listed.into_iter().map(|(_, course): (_, Id)| course));
     for course in courses.iter().take(COURSES) {
