@@ -501,7 +501,9 @@ async fn disconnect(
         let why = "reason: expected at most 256 bytes without control characters";
         return Err(invalid(why).into());
     }
-    let mut meant = api.meant(&namespace, &who);
+    let (place, whom) = (namespace.clone(), who.clone());
+    let meant = apart(api.clone(), move |api| api.meant(&place, &whom));
+    let mut meant = meant.await?;
     let mut has_more = false;
     let who = match disconnect.inactive_seconds {
         None => who,
