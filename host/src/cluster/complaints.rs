@@ -2,8 +2,11 @@
 //! become one of the log.
 
 use parking_lot::Mutex;
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
-use tokio::time::Instant;
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// How often it is said at most.
 const EVERY: Duration = Duration::from_secs(60);
@@ -11,7 +14,7 @@ const EVERY: Duration = Duration::from_secs(60);
 /// One kind of trouble.
 #[derive(Debug, Default)]
 struct Trouble {
-    said: Option<std::time::Instant>,
+    said: Option<Instant>,
     count: u64,
     /// What the last one was.
     last: String,
@@ -46,12 +49,12 @@ impl Complaints {
     }
 
     /// Says what was not said yet, whether it is time or not: nothing more will come.
-    pub(super) fn say_all(&mut self, now: std::time::Instant) {
+    pub(super) fn say_all(&mut self, now: Instant) {
         self.say(now + EVERY);
     }
 
     /// Says what was not said yet, as far as it is time. Returns how many kinds of trouble that were.
-    pub(super) fn say(&mut self, now: std::time::Instant) -> usize {
+    pub(super) fn say(&mut self, now: Instant) -> usize {
         let mut said = 0;
         for (what, trouble) in &mut self.troubles {
             let is_early = trouble.said.is_some_and(|said| now < said + EVERY);
@@ -83,6 +86,11 @@ struct Shared {
     is_awaited: bool,
 }
 
+/// The time by which the task that says the rest sleeps.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
 impl SharedComplaints {
     pub(super) fn new(about: impl Into<String>) -> Self {
         Self(Arc::new(Mutex::new(Shared {
@@ -95,7 +103,7 @@ impl SharedComplaints {
     pub(super) fn complain(&self, what: &'static str, why: String) {
         let mut shared = self.0.lock();
         shared.complaints.note(what, 1, why);
-        shared.complaints.say(Instant::now().into_std());
+        shared.complaints.say(now());
         if shared.complaints.is_all_said() || std::mem::replace(&mut shared.is_awaited, true) {
             return;
         }
@@ -104,7 +112,7 @@ impl SharedComplaints {
             loop {
                 tokio::time::sleep(EVERY).await;
                 let mut shared = rest.lock();
-                shared.complaints.say(Instant::now().into_std());
+                shared.complaints.say(now());
                 if shared.complaints.is_all_said() {
                     shared.is_awaited = false;
                     return;
@@ -137,7 +145,7 @@ mod tests {
     #[test]
     fn a_flood_is_said_once_a_minute_and_nothing_is_forgotten() {
         let mut complaints = Complaints::new("x");
-        let now = Instant::now().into_std();
+        let now = Instant::now();
         assert_eq!(complaints.say(now), 0);
         for n in 0..1_000 {
             complaints.note("one kind", 1, n.to_string());
