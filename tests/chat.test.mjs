@@ -24,7 +24,12 @@ const tell = (name, data) => host.tell(name, data, { plugin: "chat" });
 const conversation = (members, on = host) => makeConversation(on, members);
 
 for (const transport of TRANSPORTS) {
-  const user = (name, options) => connect(host, name, { transport, ...options });
+  // Past what connecting does: what is sent afterwards is nothing that was missed.
+  const user = async (name, options) => {
+    const client = await connect(host, name, { transport, ...options });
+    await settled(client);
+    return client;
+  };
 
   scenario(`a message goes to all members, and its receipts come back (${transport})`, async () => {
     const [ann, bob, cat, eve] = users("ann", "bob", "cat", "eve");
@@ -461,6 +466,7 @@ scenario("who was long away misses nothing, and each author hears once", async (
   const [ann, bob, cat] = users("ann", "bob", "cat");
   const all = await Promise.all(Array.from({ length: 160 }, () => conversation([ann, bob, cat])));
   const [anns, cats] = await Promise.all([connect(host, ann), connect(host, cat)]);
+  await settled(anns, cats);
   const latest = new Map();
   for (const c of all) latest.set(c, await say(anns, c));
   const c = all[0];

@@ -18,6 +18,7 @@ use crate::{
     },
     ports::{Acknowledge, Outbound},
 };
+use ahash::RandomState;
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use dashmap::DashMap;
@@ -397,9 +398,9 @@ type UserKey = (Namespace, UserId);
 /// All connections of this node.
 pub struct Connections {
     limits: Limits,
-    by_id: DashMap<ConnectionId, Arc<Connection>>,
-    by_user: DashMap<UserKey, Vec<ConnectionId>>,
-    user_buckets: DashMap<UserId, Arc<Mutex<TokenBucket>>>,
+    by_id: DashMap<ConnectionId, Arc<Connection>, RandomState>,
+    by_user: DashMap<UserKey, Vec<ConnectionId>, RandomState>,
+    user_buckets: DashMap<UserId, Arc<Mutex<TokenBucket>>, RandomState>,
 }
 
 impl Connections {
@@ -408,9 +409,9 @@ impl Connections {
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
-            by_id: DashMap::new(),
-            by_user: DashMap::new(),
-            user_buckets: DashMap::new(),
+            by_id: DashMap::default(),
+            by_user: DashMap::default(),
+            user_buckets: DashMap::default(),
         }
     }
 
@@ -500,6 +501,12 @@ impl Connections {
     pub fn sweep(&self, now: Instant) {
         self.user_buckets
             .retain(|_, bucket| Arc::strong_count(bucket) > 1 || !bucket.lock().is_full(now));
+    }
+
+    /// Tells whether there is a connection.
+    #[must_use]
+    pub fn has(&self, id: ConnectionId) -> bool {
+        self.by_id.contains_key(&id)
     }
 
     /// Returns a connection by its id.

@@ -9,9 +9,13 @@
 //! A user whose last connection in a room has ended lingers there until [`Rooms::remove`]: still one of
 //! its users, so that who comes back in time has never left.
 
+mod key;
 mod room;
 
-use self::room::{Room, count_down};
+use self::{
+    key::{AsKey, RoomKey},
+    room::{Room, count_down},
+};
 use crate::{
     core::{
         event::Identity,
@@ -19,6 +23,7 @@ use crate::{
     },
     ports::{Journal, Moved},
 };
+use ahash::RandomState;
 use dashmap::{DashMap, mapref::entry::Entry};
 use std::{collections::BTreeSet, ops::Bound, sync::Arc};
 
@@ -68,14 +73,12 @@ struct Membership {
     typing: BTreeSet<RoomName>,
 }
 
-type RoomKey = (Namespace, RoomName);
-
 /// Rooms, in all namespaces.
 pub struct Rooms {
     per_connection: usize,
     journal: Arc<dyn Journal>,
-    rooms: DashMap<RoomKey, Room>,
-    connections: DashMap<ConnectionId, Membership>,
+    rooms: DashMap<RoomKey, Room, RandomState>,
+    connections: DashMap<ConnectionId, Membership, RandomState>,
 }
 
 impl Rooms {
@@ -87,8 +90,8 @@ impl Rooms {
             // One more for the room of its user.
             per_connection: per_connection + 1,
             journal,
-            rooms: DashMap::new(),
-            connections: DashMap::new(),
+            rooms: DashMap::default(),
+            connections: DashMap::default(),
         }
     }
 
@@ -567,7 +570,7 @@ impl Rooms {
         read: impl FnOnce(&Room) -> T,
     ) -> T {
         self.rooms
-            .get(&(namespace.clone(), room.clone()))
+            .get(&(namespace, room) as &dyn AsKey)
             .map(|entry| read(entry.value()))
             .unwrap_or_default()
     }

@@ -452,7 +452,7 @@ async fn emit(State(api): State<Arc<Api>>, body: Result<Bytes, BytesRejection>) 
     let emit: Emit = read(&api, body, what)?;
     let namespace = api.namespace(emit.namespace.as_deref())?;
     let name = EventName::new(&emit.name).map_err(|error| invalid(format!("name: {error}")))?;
-    if name.is_reserved() {
+    if EventName::is_reserved(name.as_str()) {
         return Err(invalid(format!("name: `{name}` is reserved")).into());
     }
     let args = emit.args.as_ref().map_or("[]", |args| args.get());

@@ -128,7 +128,7 @@ impl Manifest {
             }
         }
         for event in &manifest.subscriptions.messages {
-            if event.is_reserved() {
+            if EventName::is_reserved(event.as_str()) {
                 return fail("subscriptions.messages", format!("`{event}` is reserved"));
             }
         }

@@ -45,9 +45,18 @@ macro_rules! text_name {
             /// # Errors
             /// When the text breaks the rule of this kind of name.
             pub fn new(text: &str) -> Result<Self, InvalidName> {
+                Self::check(text)?;
+                Ok(Self(Arc::from(text)))
+            }
+
+            /// Checks that a text could be such a name, without making it one.
+            ///
+            /// # Errors
+            /// When the text breaks the rule of this kind of name.
+            pub fn check(text: &str) -> Result<(), InvalidName> {
                 let check: fn(&str) -> bool = $check;
                 if check(text) {
-                    Ok(Self(Arc::from(text)))
+                    Ok(())
                 } else {
                     Err(InvalidName::new($what, text, $rule))
                 }
@@ -91,6 +100,14 @@ macro_rules! text_name {
             }
         }
     };
+}
+
+/// Nearly all names are ASCII, and each event has several.
+fn has_control(text: &str) -> bool {
+    let (control, beyond_ascii) = text.bytes().fold((false, false), |(control, beyond), b| {
+        (control | b.is_ascii_control(), beyond | !b.is_ascii())
+    });
+    control || beyond_ascii && text.chars().any(char::is_control)
 }
 
 fn is_id(text: &str) -> bool {
@@ -147,14 +164,15 @@ text_name!(
     /// The name of an event: 1 to 128 bytes without control characters, `"` and `\`.
     EventName, "event name", "expected 1 to 128 bytes without control characters, quotes or backslashes",
     |text| (1..=128).contains(&text.len())
-        && !text.chars().any(|c| c.is_control() || c == '"' || c == '\\')
+        && !has_control(text)
+        && memchr::memchr2(b'"', b'\\', text.as_bytes()).is_none()
 );
 
 text_name!(
     /// The name of a room: a prefix, `:`, and something that is not empty; at most 512 bytes.
     RoomName, "room", "expected `prefix:name`, at most 512 bytes, without control characters",
     |text| text.len() <= 512
-        && !text.chars().any(char::is_control)
+        && !has_control(text)
         && text
             .split_once(':')
             .is_some_and(|(prefix, rest)| is_slug(prefix) && !rest.is_empty())
@@ -188,7 +206,7 @@ impl RoomName {
         let looks_like = name
             .split_once(':')
             .is_some_and(|(prefix, _)| is_slug(prefix));
-        let fits = !name.is_empty() && name.len() <= 512 && !name.chars().any(char::is_control);
+        let fits = !name.is_empty() && name.len() <= 512 && !has_control(name);
         (fits && !looks_like).then(|| Self(Arc::from(name)))
     }
 
@@ -228,10 +246,10 @@ const RESERVED: &[&str] = &[
 ];
 
 impl EventName {
-    /// Tells whether Socket.IO or the host keeps this name for itself.
+    /// Tells whether Socket.IO or the host keeps a name for itself.
     #[must_use]
-    pub fn is_reserved(&self) -> bool {
-        RESERVED.contains(&self.as_str())
+    pub fn is_reserved(name: &str) -> bool {
+        RESERVED.contains(&name)
     }
 }
 
@@ -293,6 +311,22 @@ mod tests {
         );
         for bad in ["", "course", "course:", ":x", "Course:x", "course:\n", "*"] {
             assert!(RoomName::new(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn names_have_no_control_characters_of_any_script() {
+        for good in ["say", "\u{e9}v\u{e9}nement", "\u{1f44b}"] {
+            assert!(EventName::new(good).is_ok(), "{good}");
+            assert!(RoomName::new(&format!("room:{good}")).is_ok(), "{good}");
+        }
+        for bad in ["a\n", "a\u{7f}", "a\u{85}", "\u{e9}\u{9f}", "\u{e9}\t"] {
+            assert!(EventName::new(bad).is_err(), "{bad:?}");
+            assert!(RoomName::new(&format!("room:{bad}")).is_err(), "{bad:?}");
+            assert_eq!(RoomName::foreign(bad), None, "{bad:?}");
+        }
+        for bad in ["", "a\"", "a\\"] {
+            assert!(EventName::new(bad).is_err(), "{bad:?}");
         }
     }
 

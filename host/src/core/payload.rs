@@ -133,6 +133,38 @@ pub fn check_args(args: &str, attachments: usize, depth: usize) -> Result<(), In
 
 /// Checks how deep a text is nested, and the size of its numbers. The text need not be JSON.
 fn check_shape(text: &[u8], max_depth: usize) -> Result<(), InvalidArgs> {
+    match is_harmless(text, max_depth) {
+        true => Ok(()),
+        false => walk_shape(text, max_depth),
+    }
+}
+
+/// A whole number of fewer digits is one that 64 bits of floating point hold; their largest has 309.
+const HARMLESS_DIGITS: usize = 300;
+
+/// Tells whether what [`walk_shape`] looks for cannot be in a text, whatever stands in strings and
+/// what does not. Nearly all texts end here, which are looked at in blocks and not byte by byte.
+fn is_harmless(text: &[u8], max_depth: usize) -> bool {
+    let count = |block: &[u8]| {
+        let opens = block.iter().map(|b| u8::from(matches!(b, b'[' | b'{')));
+        usize::from(opens.sum::<u8>())
+    };
+    // In blocks whose count fits into a byte.
+    let opened: usize = text.chunks(usize::from(u8::MAX)).map(count).sum();
+    let followers = text.get(1..).unwrap_or_default();
+    let pairs = text.iter().zip(followers);
+    let is_exponent = |(first, second): (&u8, &u8)| {
+        (first.is_ascii_digit() | (*first == b'.')) & (second | 0x20 == b'e')
+    };
+    let has_exponent = pairs.fold(false, |found, pair| found | is_exponent(pair));
+    // So many digits in a row fill one of these blocks, wherever they begin.
+    let mut blocks = text.chunks_exact(HARMLESS_DIGITS / 2);
+    let has_long_number = blocks.any(|block| block.iter().all(u8::is_ascii_digit));
+    opened <= max_depth && !has_exponent && !has_long_number
+}
+
+/// Does the same byte by byte: what stands in strings does not count.
+fn walk_shape(text: &[u8], max_depth: usize) -> Result<(), InvalidArgs> {
     let mut depth = 0_usize;
     let mut rest = text;
     while let [first, after @ ..] = rest {
@@ -179,8 +211,7 @@ fn behind_string(mut text: &[u8]) -> &[u8] {
 }
 
 fn is_finite(number: &[u8]) -> bool {
-    // The largest number has 309 digits.
-    let harmless = number.len() < 300 && memchr::memchr2(b'e', b'E', number).is_none();
+    let harmless = number.len() < HARMLESS_DIGITS && memchr::memchr2(b'e', b'E', number).is_none();
     harmless
         || std::str::from_utf8(number)
             .ok()
@@ -384,8 +415,28 @@ mod tests {
         }
     }
 
+    /// Texts with what is looked for in shapes, and what looks like it.
+    fn nearly_harmful() -> impl Strategy<Value = String> {
+        let piece = prop_oneof![
+            "[\\[{\\]}\"\\\\,.eE+-]{1,3}",
+            "[0-9]{1,2}",
+            (100_usize..400).prop_map(|digits| "7".repeat(digits)),
+            (100_usize..400).prop_map(|letters| "x".repeat(letters)),
+            (1_usize..70).prop_map(|levels| "[".repeat(levels)),
+            Just("1e999".to_owned()),
+            Just("é".to_owned()),
+        ];
+        proptest::collection::vec(piece, 0..8).prop_map(|pieces| pieces.concat())
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn what_is_found_harmless_at_a_glance_is(text in nearly_harmful()) {
+            let walked = walk_shape(text.as_bytes(), INCOMING_DEPTH);
+            prop_assert_eq!(check_shape(text.as_bytes(), INCOMING_DEPTH), walked);
+        }
 
         #[test]
         fn what_passes_is_a_packet_to_every_reader(packet in nearly_a_packet()) {

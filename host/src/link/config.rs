@@ -177,7 +177,7 @@ impl RedisConfig {
     /// Returns the keys that say as whom one connects.
     pub(super) fn login_keys(&self) -> &'static str {
         if !self.sentinels.is_empty() {
-            "redis.username, redis.password, redis.sentinel_password"
+            "redis.username, redis.password, redis.sentinel_username, redis.sentinel_password"
         } else if self.url.as_ref().is_some_and(|url| url.password.is_some()) {
             "redis.url"
         } else {

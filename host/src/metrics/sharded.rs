@@ -69,18 +69,23 @@ impl Durations {
         }
     }
 
-    fn bounds(&self) -> impl Iterator<Item = Duration> {
-        std::iter::successors(Some(self.shortest), |bound| Some(*bound * 4)).take(BOUNDED)
+    /// In nanoseconds.
+    fn bounds(&self) -> impl Iterator<Item = u64> {
+        let shortest = in_nanoseconds(self.shortest);
+        std::iter::successors(Some(shortest), |bound| Some(bound.saturating_mul(4))).take(BOUNDED)
     }
 
     /// Takes note of one.
     pub fn observe(&self, took: Duration) {
-        let bucket = self.bounds().take_while(|bound| took > *bound).count();
+        let nanoseconds = in_nanoseconds(took);
+        let bucket = self
+            .bounds()
+            .take_while(|bound| nanoseconds > *bound)
+            .count();
         let own = self.parts.own();
         if let Some(bucket) = own.buckets.get(bucket) {
             bucket.fetch_add(1, Ordering::Relaxed);
         }
-        let nanoseconds = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         own.nanoseconds.fetch_add(nanoseconds, Ordering::Relaxed);
     }
 
@@ -99,6 +104,10 @@ impl Durations {
     }
 }
 
+fn in_nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
 impl TypedMetric for Durations {
     const TYPE: MetricType = MetricType::Histogram;
 }
@@ -108,7 +117,7 @@ impl EncodeMetric for Durations {
         let (sum, buckets) = self.total();
         let bounds = self
             .bounds()
-            .map(|bound| bound.as_secs_f64())
+            .map(|bound| Duration::from_nanos(bound).as_secs_f64())
             .chain([f64::MAX]);
         let bounded: Vec<_> = bounds.zip(buckets).collect();
         let count = buckets.iter().sum();

@@ -25,7 +25,7 @@ pub fn host_frame(name: &str, argument: &Value) -> Frame {
 pub struct OwedAnswer<'a> {
     executor: &'a Executor,
     connection: &'a Arc<Connection>,
-    event: String,
+    event: &'a str,
     ack: Option<Box<dyn Acknowledge>>,
     answered: bool,
 }
@@ -35,13 +35,13 @@ impl<'a> OwedAnswer<'a> {
     pub fn new(
         executor: &'a Executor,
         connection: &'a Arc<Connection>,
-        event: &str,
+        event: &'a str,
         ack: Option<Box<dyn Acknowledge>>,
     ) -> Self {
         Self {
             executor,
             connection,
-            event: event.to_owned(),
+            event,
             ack,
             answered: false,
         }
@@ -74,7 +74,7 @@ impl<'a> OwedAnswer<'a> {
             .count_event(failure.map(|failure| &*failure.code));
         let Some(ack) = self.ack.take() else {
             if let Err(failure) = outcome {
-                let frame = host_frame("error", &failure.to_error_event(&self.event));
+                let frame = host_frame("error", &failure.to_error_event(self.event));
                 self.executor.send(self.connection, &frame, false);
             }
             return;

@@ -81,7 +81,8 @@ impl Pipeline {
                 Ok(false) => return Ok(Called::nothing()),
                 Err(fault) => return Err(out_of_reach(info.name(), &fault.message)),
             }
-            (transaction, held) = self.transactions.again(&transaction, held).await;
+            // In a box, as it is rare and would make every call's future twice as large.
+            (transaction, held) = Box::pin(self.transactions.again(&transaction, held)).await;
         }
         Err(Failure::new(
             Code::Conflict,

@@ -171,8 +171,9 @@ impl Checker<'_> {
     }
 
     fn emission(&self, emission: Emission) -> Result<Step, String> {
-        let name = EventName::new(&emission.name).map_err(|error| error.to_string())?;
-        if name.is_reserved() {
+        let name = &*emission.name;
+        EventName::check(name).map_err(|error| error.to_string())?;
+        if EventName::is_reserved(name) {
             return Err(format!("the event name `{name}` is reserved"));
         }
         if emission.ack.as_ref().is_some_and(|token| token.len() > 128) {
@@ -181,12 +182,10 @@ impl Checker<'_> {
         let attachments = self.attachments(emission.attachments)?;
         payload::check_args(&emission.args, attachments.len(), payload::OUTGOING_DEPTH)
             .map_err(|error| format!("emission `{name}`: {error}"))?;
-        let all = |targets: &[Target]| {
-            targets
-                .iter()
-                .map(|target| self.who(target))
-                .collect::<Result<Vec<_>, _>>()
-        };
+        let mut to = Vec::with_capacity(emission.to.len());
+        for target in &emission.to {
+            to.push(self.who(target)?);
+        }
         // Leaving somebody out reaches nobody, so any connection may be named, and what names none
         // leaves nobody out.
         let except = emission
@@ -200,10 +199,10 @@ impl Checker<'_> {
             })
             .collect::<Result<Vec<_>, _>>()?;
         Ok(Step::Emit {
-            to: all(&emission.to)?,
+            to,
             except,
             frame: Frame {
-                packet: payload::join_packet(name.as_str(), &emission.args),
+                packet: payload::join_packet(name, &emission.args),
                 attachments,
             },
             volatile: emission.volatile,

@@ -83,6 +83,23 @@ pub struct Effects {
     pub pending: Vec<PendingAck>,
 }
 
+/// Who does not get an emission: mostly nobody, or its sender.
+enum LeftOut {
+    Nobody,
+    One(ConnectionId),
+    These(BTreeSet<ConnectionId>),
+}
+
+impl LeftOut {
+    fn has(&self, id: ConnectionId) -> bool {
+        match self {
+            Self::Nobody => false,
+            Self::One(one) => *one == id,
+            Self::These(ids) => ids.contains(&id),
+        }
+    }
+}
+
 impl Executor {
     /// Executes steps in their order.
     pub fn execute(&self, steps: Vec<Step>, by: By<'_>) -> Effects {
@@ -180,7 +197,7 @@ impl Executor {
         match who {
             // Of one that nobody knows, or that has ended, nobody has to hear.
             Who::Connection(id) => {
-                self.connections.get(*id).is_none() && self.rooms.identity(namespace, *id).is_some()
+                !self.connections.has(*id) && self.rooms.identity(namespace, *id).is_some()
             }
             Who::Room(_) | Who::Everyone => true,
         }
@@ -196,16 +213,15 @@ impl Executor {
             volatile,
             ask,
         } = emission;
-        for connection in self.recipients(namespace, to, except) {
-            match ask {
-                None => self.send(&connection, frame, volatile),
-                Some(Asking { token, .. }) => effects.pending.push(PendingAck {
-                    answer: connection.outbound.emit_with_ack(frame, self.ack_timeout),
-                    connection,
-                    token: token.clone(),
-                }),
-            }
-        }
+        let emit = |connection: Arc<Connection>| match ask {
+            None => self.send(&connection, frame, volatile),
+            Some(Asking { token, .. }) => effects.pending.push(PendingAck {
+                answer: connection.outbound.emit_with_ack(frame, self.ack_timeout),
+                connection,
+                token: token.clone(),
+            }),
+        };
+        self.recipients(namespace, to, except).for_each(emit);
     }
 
     /// Puts connections of this node into a room.
@@ -317,39 +333,42 @@ impl Executor {
         }
     }
 
-    /// Returns connections of this node.
-    pub fn recipients(
-        &self,
-        namespace: &Namespace,
-        to: &[Who],
+    /// Returns connections of this node, each once, found as they are taken.
+    pub fn recipients<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        to: &'a [Who],
         except: &[Who],
-    ) -> Vec<Arc<Connection>> {
-        if let ([who], []) = (to, except) {
-            return self.resolve(namespace, who);
+    ) -> impl Iterator<Item = Arc<Connection>> + use<'a> {
+        let left_out = self.left_out(namespace, except);
+        // Those of one target are different ones.
+        let mut seen = (to.len() > 1).then(BTreeSet::new);
+        to.iter()
+            .flat_map(|who| self.resolve(namespace, who))
+            .filter(move |connection| {
+                let id = connection.id;
+                !left_out.has(id) && seen.as_mut().is_none_or(|seen| seen.insert(id))
+            })
+    }
+
+    fn left_out(&self, namespace: &Namespace, except: &[Who]) -> LeftOut {
+        match except {
+            [] => LeftOut::Nobody,
+            [Who::Connection(id)] if self.connections.has(*id) => LeftOut::One(*id),
+            _ => LeftOut::These(
+                except
+                    .iter()
+                    .flat_map(|who| self.ids(namespace, who))
+                    .collect(),
+            ),
         }
-        let mut left_out = BTreeSet::new();
-        for who in except {
-            left_out.extend(self.ids(namespace, who));
-        }
-        let mut seen = BTreeSet::new();
-        let mut found = Vec::new();
-        for who in to {
-            found.extend(
-                self.resolve(namespace, who)
-                    .into_iter()
-                    .filter(|connection| {
-                        !left_out.contains(&connection.id) && seen.insert(connection.id)
-                    }),
-            );
-        }
-        found
     }
 
     fn ids(&self, namespace: &Namespace, who: &Who) -> Vec<ConnectionId> {
         match who {
             Who::Connection(_) => {
                 let found = self.resolve(namespace, who);
-                found.iter().map(|connection| connection.id).collect()
+                found.map(|connection| connection.id).collect()
             }
             Who::Room(room) => self.rooms.members_here(namespace, room),
             Who::Everyone => self
@@ -361,24 +380,27 @@ impl Executor {
         }
     }
 
-    fn resolve(&self, namespace: &Namespace, who: &Who) -> Vec<Arc<Connection>> {
+    /// Returns connections of this node, found as they are taken.
+    fn resolve<'a>(
+        &'a self,
+        namespace: &Namespace,
+        who: &Who,
+    ) -> impl Iterator<Item = Arc<Connection>> + use<'a> {
+        let members = |room: &RoomName| self.rooms.members_here(namespace, room);
+        let (mut one, mut all, mut ids) = (None, Vec::new(), Vec::new());
         match who {
             Who::Connection(id) => match self.connections.get(*id) {
-                Some(connection) => [connection]
-                    .into_iter()
-                    .filter(|connection| connection.namespace == *namespace)
-                    .collect(),
+                Some(found) => one = (found.namespace == *namespace).then_some(found),
                 // A server of another kind may have given such a name to a room.
-                None => self.members_of(namespace, RoomName::foreign(&id.to_string())),
+                None => {
+                    let room = RoomName::foreign(&id.to_string());
+                    ids = room.as_ref().map(members).unwrap_or_default();
+                }
             },
-            Who::Everyone => self.connections.in_namespace(namespace),
-            Who::Room(room) => self.members_of(namespace, Some(room.clone())),
+            Who::Everyone => all = self.connections.in_namespace(namespace),
+            Who::Room(room) => ids = members(room),
         }
-    }
-
-    fn members_of(&self, namespace: &Namespace, room: Option<RoomName>) -> Vec<Arc<Connection>> {
-        let ids = room.map(|room| self.rooms.members_here(namespace, &room));
-        let ids = ids.unwrap_or_default().into_iter();
-        ids.filter_map(|id| self.connections.get(id)).collect()
+        let members = ids.into_iter().filter_map(|id| self.connections.get(id));
+        one.into_iter().chain(all).chain(members)
     }
 }

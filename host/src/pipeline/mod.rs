@@ -305,10 +305,9 @@ impl Pipeline {
 
     fn start(self: &Arc<Self>, connection: Arc<Connection>) {
         let pipeline = self.clone();
-        self.tasks.spawn_on(
-            async move { pipeline.work(&connection).await },
-            &self.runtime,
-        );
+        // In a box, since the runtime would move all of it several times.
+        let work = Box::pin(async move { pipeline.work(&connection).await });
+        self.tasks.spawn_on(work, &self.runtime);
     }
 
     async fn work(self: &Arc<Self>, connection: &Arc<Connection>) {
@@ -352,12 +351,8 @@ impl Pipeline {
             }
             return;
         }
-        let owed = OwedAnswer::new(
-            &self.executor,
-            connection,
-            message.name.as_str(),
-            message.ack,
-        );
+        let name = message.name.clone();
+        let owed = OwedAnswer::new(&self.executor, connection, name.as_str(), message.ack);
         let Some(identity) = connection.identity() else {
             owed.answer(Err(Failure::new(
                 Code::NotAuthenticated,
@@ -365,7 +360,7 @@ impl Pipeline {
             )));
             return;
         };
-        if message.name.is_reserved() {
+        if EventName::is_reserved(name.as_str()) {
             owed.answer(Err(Failure::new(
                 Code::InvalidPayload,
                 format!("the event name `{}` is reserved", message.name),

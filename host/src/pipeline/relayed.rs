@@ -61,7 +61,6 @@ impl Pipeline {
     ) -> Vec<AskedOne> {
         self.executor
             .recipients(namespace, to, except)
-            .into_iter()
             .map(|connection| {
                 let answer = connection
                     .outbound
@@ -142,7 +141,6 @@ impl Pipeline {
     ) -> Vec<(Arc<Connection>, Vec<RoomName>)> {
         self.executor
             .recipients(namespace, who, except)
-            .into_iter()
             .map(|connection| {
                 let rooms = self.executor.rooms.of_connection(connection.id);
                 (connection, rooms)
@@ -190,7 +188,7 @@ impl Pipeline {
             Who::Connection(id) => {
                 let room = RoomName::foreign(&id.to_string());
                 let rooms = &self.executor.rooms;
-                self.connections.get(*id).is_some()
+                self.connections.has(*id)
                     || room.is_some_and(|room| rooms.is_in_use_here(namespace, &room))
             }
             Who::Room(room) => self.executor.rooms.is_in_use_here(namespace, room),

@@ -11,8 +11,9 @@ use crate::{
     },
     ports::Plugin,
 };
+use ahash::HashMap;
 use arc_swap::ArcSwap;
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 /// Plugins in the configured order.
 pub type Subscribers = Arc<[Arc<dyn Plugin>]>;
@@ -30,8 +31,8 @@ impl RouteTable {
     #[must_use]
     pub fn new(plugins: Vec<Arc<dyn Plugin>>) -> Self {
         let mut messages: HashMap<Namespace, HashMap<EventName, Vec<Arc<dyn Plugin>>>> =
-            HashMap::new();
-        let mut server: HashMap<EventName, Vec<Arc<dyn Plugin>>> = HashMap::new();
+            HashMap::default();
+        let mut server: HashMap<EventName, Vec<Arc<dyn Plugin>>> = HashMap::default();
         for plugin in &plugins {
             let info = plugin.info();
             let in_namespace = messages.entry(info.namespace.clone()).or_default();

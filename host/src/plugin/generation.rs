@@ -112,7 +112,8 @@ impl Slot {
     async fn instance(self) -> Result<Guest, CallError> {
         match self {
             Self::Kept(guest) => Ok(guest),
-            Self::Fresh(mould, permit) => mould.instance(permit).await,
+            // In a box, since calls of kept instances need no place for it.
+            Self::Fresh(mould, permit) => Box::pin(mould.instance(permit)).await,
         }
     }
 }

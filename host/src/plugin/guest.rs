@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::{future::Future, sync::Arc, task::Poll, time::Duration};
 use tokio::sync::OwnedSemaphorePermit;
-use uuid::Uuid;
+use uuid::{Uuid, fmt::Hyphenated};
 use wasmtime::{ResourceLimiter, Store, component::ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
@@ -169,8 +169,8 @@ pub(super) fn store(engine: &wasmtime::Engine, about: &Arc<About>) -> Store<Gues
 
 /// Parts of an event that are texts in the contract only.
 pub(super) struct Texts {
-    id: String,
-    connection: String,
+    id: IdText,
+    connection: Option<IdText>,
     notice: String,
 }
 
@@ -178,12 +178,11 @@ impl Texts {
     /// Returns these parts of an event that goes to a plugin.
     pub(super) fn of(event: &Event, plugin: &PluginInfo) -> Self {
         Self {
-            id: text_of(event.id),
+            id: IdText::of(event.id),
             connection: event
                 .peer
                 .as_ref()
-                .map(|peer| text_of(peer.connection.into()))
-                .unwrap_or_default(),
+                .map(|peer| IdText::of(peer.connection.into())),
             notice: match &event.trigger {
                 Trigger::Notice(notice) => notice_data(notice, plugin).to_string(),
                 _ => String::new(),
@@ -194,11 +193,11 @@ impl Texts {
     /// Returns the event as the contract has it.
     pub(super) fn to_wit<'a>(&'a self, event: &'a Event) -> wit::Event<'a> {
         wit::Event {
-            id: &self.id,
+            id: self.id.as_str(),
             at_ms: event.at_ms,
             namespace: event.namespace.as_str(),
             peer: event.peer.as_ref().map(|peer| wit::Peer {
-                connection: &self.connection,
+                connection: self.connection.as_ref().map_or("", IdText::as_str),
                 identity: Some(wit::Identity {
                     user: peer.identity.user.as_str(),
                     role: &peer.identity.role,
@@ -226,11 +225,20 @@ impl Texts {
     }
 }
 
-/// Returns what `to_string` does, without the machinery of formatting: two are in each event.
-fn text_of(id: Uuid) -> String {
-    id.hyphenated()
-        .encode_lower(&mut Uuid::encode_buffer())
-        .to_owned()
+/// What `to_string` returns, without an allocation: two are in each event.
+struct IdText([u8; Hyphenated::LENGTH]);
+
+impl IdText {
+    fn of(id: Uuid) -> Self {
+        let mut text = [0; Hyphenated::LENGTH];
+        id.hyphenated().encode_lower(&mut text);
+        Self(text)
+    }
+
+    fn as_str(&self) -> &str {
+        // It is ASCII.
+        str::from_utf8(&self.0).unwrap_or_default()
+    }
 }
 
 fn notice_data(notice: &Notice, plugin: &PluginInfo) -> Value {
@@ -313,17 +321,15 @@ pub(super) fn from_wit(
             bounds.instructions
         ));
     }
+    // Apart from `soft`: both kinds of instructions are of one size, so these stay in their allocation.
+    let mut instructions: Vec<_> = reply.instructions.into_iter().map(instruction).collect();
+    instructions.extend(soft);
     Ok(Ok(Reply {
         ack: reply.ack.map(|answer| Answer {
             args: answer.args,
             attachments: attachments(answer.attachments),
         }),
-        instructions: reply
-            .instructions
-            .into_iter()
-            .map(instruction)
-            .chain(soft)
-            .collect(),
+        instructions,
     }))
 }
 
