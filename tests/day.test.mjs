@@ -155,11 +155,20 @@ scenario("a school day: what each student hears is what the rules say", async (c
   await Promise.all(students.map(({ name }) => talks("educator-0", name)));
 
   // Everybody comes, to any of the hosts.
-  const educators = await Promise.all(Array.from({ length: COURSES }, async (_, n) => {
-    const client = await connect(staying[n % 2], `educator-${n}`, { role: "educator", claims: { taughtCourses: [course(n)] } });
+  const educatorOn = async (on, n) => {
+    const client = await connect(on, `educator-${n}`, { role: "educator", claims: { taughtCourses: [course(n)] } });
     await client.must("join-course", course(n));
     return client;
-  }));
+  };
+  const courses = Array.from({ length: COURSES }, (_, n) => n);
+  const educators = await Promise.all(courses.map((n) => educatorOn(staying[n % 2], n)));
+  // Their second devices, on each host: what these have heard is heard by nobody who comes to it later.
+  const watchers = await Promise.all(courses.flatMap((n) => hosts.map((host) => educatorOn(host, n))));
+  const areWatched = (these) => watchers.every((watcher, place) => {
+    const heard = new Set(watcher.heard("user-presence").map(({ userId }) => userId));
+    const own = course(Math.floor(place / hosts.length));
+    return these.every((student) => student.course !== own || heard.has(student.name));
+  });
   await Promise.all(students.map(async (student) => {
     // Of those who come at the same time one may hear, or not.
     student.companions = new Set(["educator-0", partner(student).name].map((name) => `partner ${name} is online`));
@@ -172,8 +181,7 @@ scenario("a school day: what each student hears is what the rules say", async (c
   for (let first = 0; first < STUDENTS; first += WAVE) {
     const wave = students.slice(first, first + WAVE);
     const seated = students.slice(0, first);
-    // Of the first wave nobody has to hear, so it may be told of only when the second one is there.
-    const names = students.slice(first === WAVE ? 0 : first, first + WAVE).map(({ name }) => name);
+    const names = wave.map(({ name }) => name);
     for (const one of wave) {
       one.expected.push(`entered ${one.course}`);
       for (const name of names) one.companions.add(`${name} is online`);
@@ -181,7 +189,9 @@ scenario("a school day: what each student hears is what the rules say", async (c
     }
     await Promise.all(wave.map(({ client, course: id }) => client.must("join-course", id)));
     await allHave(`wave ${first} is heard of`, students.slice(0, first + WAVE));
+    await waitFor(() => areWatched(wave), `wave ${first} to be heard of on each host`, 30_000);
   }
+  for (const watcher of watchers) watcher.close();
   await phase("all are in their courses");
   for (const student of students) delete student.companions;
 
