@@ -67,10 +67,15 @@ scenario("50 swaps under the load of 50 clients: nothing lost, twice, out of ord
   );
   const loads = clients.map((client) => new Load(client));
   const watcher = await connect(host, "watcher");
+  // Clients pause between their events, and a version can be served and replaced while all of them do.
+  const underLoad = (n) =>
+    waitFor(() => loads.some((load) => load.newest === version(n)), `an answer of version ${version(n)} under load`);
+  await underLoad(0);
   for (let n = 1; n <= 50; n += 1) {
     const put = n % 2 === 0 ? overwrite : replace;
     put(host.pluginFile("probe"), probe({ version: version(n) }));
     await untilServed(watcher, version(n));
+    await underLoad(n);
   }
   await waitFor(() => loads.every((load) => load.newest === version(50)), "the last version everywhere");
   await Promise.all(loads.map((load) => load.stop()));
