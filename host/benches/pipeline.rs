@@ -33,7 +33,7 @@ use switchboard::{
     connections::{Connection, Message},
     core::{
         event::Identity,
-        names::{EventName, Namespace, PluginName, UserId},
+        names::{EventName, Namespace, PluginName, RoomName, UserId},
         payload,
     },
     pipeline::{Pipeline, now_ms},
@@ -54,6 +54,18 @@ struct Out(Arc<Counted>);
 
 impl Outbound for Out {
     fn emit(&self, _: &Frame, _: bool) -> Result<(), SendError> {
+        self.0.frames.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+    fn name(&self) -> &str {
+        "bench"
+    }
+    fn enter(&self, _: &RoomName) {}
+    fn exit(&self, _: &RoomName) {}
+    fn take(&self, _: &Frame, _: bool) -> bool {
+        true
+    }
+    fn emit_to_room(&self, _: &RoomName, _: &[&str], _: &Frame, _: bool) -> Result<(), usize> {
         self.0.frames.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }

@@ -5,10 +5,14 @@ mod state;
 
 mod channels;
 mod members;
+#[cfg(test)]
+mod nowhere;
 mod relay;
 
 pub use self::channels::Channels;
 pub use self::members::{Choice, Dated, Journal, Moved};
+#[cfg(test)]
+pub(crate) use self::nowhere::Nowhere;
 pub use self::relay::{Alone, Asking, Relay, Relayed};
 pub use self::state::{
     Appended, Commit, CommitError, Committed, DueTimer, DueTimers, Entry, Fault, Growth,
@@ -89,6 +93,32 @@ pub trait Outbound: Send + Sync {
     /// # Errors
     /// When it was not queued. Not for a volatile frame.
     fn emit(&self, frame: &Frame, volatile: bool) -> Result<(), SendError>;
+
+    /// Returns by what name the connection is left out of what is sent to a room.
+    fn name(&self) -> &str;
+
+    /// Lets the connection get what is sent to a room, until it ends.
+    fn enter(&self, room: &RoomName);
+
+    /// Lets the connection get that no more.
+    fn exit(&self, room: &RoomName);
+
+    /// Counts a frame that is about to be queued by [`Outbound::emit_to_room`]; a volatile one is not counted. Returns
+    /// whether there is room for it in the connection's outgoing queue.
+    fn take(&self, frame: &Frame, volatile: bool) -> bool;
+
+    /// Queues a frame for all connections of this one's namespace that have entered a room, but for those with
+    /// some names. It is encoded once. Whether there is room in their queues was asked before.
+    ///
+    /// # Errors
+    /// How many of the connections it was not queued for since they are gone. Not for a volatile frame.
+    fn emit_to_room(
+        &self,
+        room: &RoomName,
+        except: &[&str],
+        frame: &Frame,
+        volatile: bool,
+    ) -> Result<(), usize>;
 
     /// Queues a frame that asks for an acknowledgement, and returns what resolves to the JSON array and attachments
     /// of the client's answer, or to `timeout`, `disconnected`, `invalid`, or `full` when it was not queued.

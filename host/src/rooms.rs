@@ -1,6 +1,6 @@
 //! Who is in which room: of this node's connections the truth, of other nodes' what these have told.
 //! So whether a join is a user's first, and who is in a room, holds for all nodes; frames are
-//! delivered to this node's only.
+//! delivered to this node's only ([`Rooms::emit`]).
 //!
 //! A connection can be in rooms from [`Rooms::add`] until [`Rooms::end`]; a join before or after
 //! is refused, so a join that races with a disconnect leaves nothing behind. The host's own room of
@@ -9,8 +9,11 @@
 //! A user whose last connection in a room has ended lingers there until [`Rooms::remove`]: still one of
 //! its users, so that who comes back in time has never left.
 
+mod delivery;
 mod key;
 mod room;
+
+pub use self::delivery::Sent;
 
 use self::{
     key::{AsKey, RoomKey},
@@ -21,7 +24,7 @@ use crate::{
         event::Identity,
         names::{ConnectionId, Namespace, RoomName, UserId},
     },
-    ports::{Journal, Moved},
+    ports::{Journal, Moved, Outbound},
 };
 use ahash::RandomState;
 use dashmap::{DashMap, mapref::entry::Entry};
@@ -66,11 +69,18 @@ pub struct Exit {
 struct Membership {
     namespace: Namespace,
     identity: Arc<Identity>,
-    is_here: bool,
+    /// How to reach it, if it is of this node.
+    outbound: Option<Arc<dyn Outbound>>,
     ended: bool,
     rooms: BTreeSet<RoomName>,
     /// Those of the rooms in which it types.
     typing: BTreeSet<RoomName>,
+}
+
+impl Membership {
+    fn is_here(&self) -> bool {
+        self.outbound.is_some()
+    }
 }
 
 /// Rooms, in all namespaces.
@@ -97,8 +107,14 @@ impl Rooms {
 
     /// Lets a connection of this node be in rooms, and puts it into the room of its user. One that is
     /// there already may come with a renewed identity, of the same user.
-    pub fn add(&self, namespace: &Namespace, connection: ConnectionId, identity: &Arc<Identity>) {
-        if self.enter(namespace, connection, identity, true) {
+    pub fn add(
+        &self,
+        namespace: &Namespace,
+        connection: ConnectionId,
+        identity: &Arc<Identity>,
+        outbound: &Arc<dyn Outbound>,
+    ) {
+        if self.enter(namespace, connection, identity, Some(outbound)) {
             self.join(namespace, connection, &RoomName::of_user(&identity.user));
         }
     }
@@ -110,7 +126,7 @@ impl Rooms {
         connection: ConnectionId,
         identity: &Arc<Identity>,
     ) {
-        self.enter(namespace, connection, identity, false);
+        self.enter(namespace, connection, identity, None);
     }
 
     fn enter(
@@ -118,10 +134,10 @@ impl Rooms {
         namespace: &Namespace,
         connection: ConnectionId,
         identity: &Arc<Identity>,
-        is_here: bool,
+        outbound: Option<&Arc<dyn Outbound>>,
     ) -> bool {
         let entry = self.connections.entry(connection);
-        if is_here {
+        if outbound.is_some() {
             // Under the entry's lock, so that nothing is noted of it before this.
             self.journal.note(Moved::Opened {
                 connection,
@@ -138,7 +154,7 @@ impl Rooms {
                 entry.insert(Membership {
                     namespace: namespace.clone(),
                     identity: identity.clone(),
-                    is_here,
+                    outbound: outbound.cloned(),
                     ended: false,
                     rooms: BTreeSet::new(),
                     typing: BTreeSet::new(),
@@ -169,7 +185,7 @@ impl Rooms {
                 continue;
             };
             let stopped = typing.contains(&room) && count_down(&mut entry.typing, &user);
-            let lingers = entry.end(connection, &user, membership.is_here);
+            let lingers = entry.end(connection, &user, &room, membership.is_here());
             drop(entry);
             if !lingers {
                 membership.rooms.remove(&room);
@@ -239,7 +255,7 @@ impl Rooms {
             return Change::None;
         }
         // Those of other nodes are counted there.
-        if membership.is_here && membership.rooms.len() >= self.per_connection {
+        if membership.is_here() && membership.rooms.len() >= self.per_connection {
             return Change::TooMany;
         }
         membership.rooms.insert(room.clone());
@@ -249,8 +265,10 @@ impl Rooms {
             .entry((namespace.clone(), room.clone()))
             .or_default();
         entry.members.insert(connection, user.clone());
-        if membership.is_here {
-            entry.here.insert(connection);
+        if let Some(outbound) = &membership.outbound {
+            // Whoever is told that it joined hears what is sent to the room from then on.
+            outbound.enter(room);
+            entry.here.insert(connection, outbound.clone());
             let room = room.clone();
             self.journal.note(Moved::Joined { connection, room });
         }
@@ -280,7 +298,7 @@ impl Rooms {
         let types = membership.typing.remove(room);
         let user = &membership.identity.user;
         let left = self.take_out(namespace, connection, user, room, types, true);
-        if membership.is_here {
+        if membership.is_here() {
             self.journal.note(Moved::Left {
                 connection,
                 room: room.clone(),
@@ -315,7 +333,7 @@ impl Rooms {
         if !changes {
             return false;
         }
-        if membership.is_here {
+        if membership.is_here() {
             self.journal.note(Moved::Typing {
                 connection,
                 room: room.clone(),
@@ -365,7 +383,9 @@ impl Rooms {
             return None;
         };
         let found = entry.get_mut();
-        found.here.remove(&connection);
+        if let Some(outbound) = found.here.remove(&connection) {
+            outbound.exit(room);
+        }
         let was_member = found.members.remove(&connection).is_some();
         let stopped = types && count_down(&mut found.typing, user);
         let presences = found.users.get_mut(user)?;
@@ -400,7 +420,7 @@ impl Rooms {
     /// Returns this node's connections in a room, in order of their ids.
     #[must_use]
     pub fn members_here(&self, namespace: &Namespace, room: &RoomName) -> Vec<ConnectionId> {
-        self.with_room(namespace, room, |room| room.here.iter().copied().collect())
+        self.with_room(namespace, room, |room| room.here.keys().copied().collect())
     }
 
     /// Tells whether any connection of this node is in a room.

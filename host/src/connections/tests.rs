@@ -1,22 +1,5 @@
 use super::*;
-use crate::ports::{CloseReason, Frame, SendError};
-use futures_util::future::{BoxFuture, ready};
-
-struct Nowhere;
-impl Outbound for Nowhere {
-    fn emit(&self, _: &Frame, _: bool) -> Result<(), SendError> {
-        Ok(())
-    }
-    fn emit_with_ack(
-        &self,
-        _: &Frame,
-        _: Duration,
-    ) -> BoxFuture<'static, Result<(String, Vec<Bytes>), &'static str>> {
-        Box::pin(ready(Err("timeout")))
-    }
-    fn disconnect(&self) {}
-    fn close_transport(&self, _: CloseReason) {}
-}
+use crate::ports::Nowhere;
 
 fn limits() -> Limits {
     let rate = Rate {
@@ -54,7 +37,7 @@ fn identity(user: &str) -> Arc<Identity> {
 fn connect(table: &Connections, user: &str, now: Instant) -> Arc<Connection> {
     let connection = table.create(
         Namespace::new("/").unwrap(),
-        Arc::new(Nowhere),
+        Nowhere::outbound(),
         Arc::default(),
     );
     table.identify(&connection, identity(user), now);

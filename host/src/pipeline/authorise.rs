@@ -42,9 +42,12 @@ impl Pipeline {
         let identity = Arc::new(identity);
         self.connections
             .identify(connection, identity.clone(), Instant::now());
-        self.executor
-            .rooms
-            .add(&connection.namespace, connection.id, &identity);
+        self.executor.rooms.add(
+            &connection.namespace,
+            connection.id,
+            &identity,
+            &connection.outbound,
+        );
         self.executor
             .presence
             .open_here(&identity.user, connection.id, Instant::now());
@@ -103,7 +106,8 @@ impl Pipeline {
                     self.connections
                         .identify(connection, identity.clone(), Instant::now());
                     let rooms = &self.executor.rooms;
-                    rooms.add(&connection.namespace, connection.id, &identity);
+                    let outbound = &connection.outbound;
+                    rooms.add(&connection.namespace, connection.id, &identity, outbound);
                     owed.answer(Ok(None));
                     return false;
                 }

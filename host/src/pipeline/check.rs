@@ -331,8 +331,13 @@ mod tests {
             Arc::new(Identity::new(user, role, serde_json::Map::new(), None))
         };
         let ann = identity("ann");
-        rooms.add(&namespace, own, &ann);
-        rooms.add(&namespace, stranger, &identity("ben"));
+        rooms.add(&namespace, own, &ann, &crate::ports::Nowhere::outbound());
+        rooms.add(
+            &namespace,
+            stranger,
+            &identity("ben"),
+            &crate::ports::Nowhere::outbound(),
+        );
         rooms.join(&namespace, stranger, &RoomName::new("secret:1").unwrap());
         Setting {
             rooms,

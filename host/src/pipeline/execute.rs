@@ -213,6 +213,9 @@ impl Executor {
             volatile,
             ask,
         } = emission;
+        if let ([Who::Room(room)], None) = (to, ask) {
+            return self.emit_to_room(namespace, room, except, frame, volatile);
+        }
         let emit = |connection: Arc<Connection>| match ask {
             None => self.send(&connection, frame, volatile),
             Some(Asking { token, .. }) => effects.pending.push(PendingAck {
@@ -222,6 +225,29 @@ impl Executor {
             }),
         };
         self.recipients(namespace, to, except).for_each(emit);
+    }
+
+    fn emit_to_room(
+        &self,
+        namespace: &Namespace,
+        room: &RoomName,
+        except: &[Who],
+        frame: &Frame,
+        volatile: bool,
+    ) {
+        let left_out = self.left_out(namespace, except);
+        let is_left_out = |id| left_out.has(id);
+        let sent = self
+            .rooms
+            .emit(namespace, room, is_left_out, frame, volatile);
+        self.metrics.frames.inc_by(sent.frames as u64);
+        for _ in 0..sent.closed {
+            count(&self.metrics.frames_lost, "closed");
+        }
+        let full = sent.full.into_iter();
+        for connection in full.filter_map(|id| self.connections.get(id)) {
+            self.close_slow(&connection);
+        }
     }
 
     /// Puts connections of this node into a room.

@@ -31,7 +31,7 @@ mod tests {
             event::Identity,
             names::{ConnectionId, Namespace, RoomName, UserId},
         },
-        ports::Alone,
+        ports::{Alone, Nowhere},
         rooms::{Change, Rooms},
         typing::Typing,
     };
@@ -103,7 +103,7 @@ mod tests {
             for (number, id) in ids.iter().enumerate() {
                 let user = users[number / 2].clone();
                 let identity = Identity::new(user, String::new(), serde_json::Map::new(), None);
-                rooms.add(&namespace, *id, &Arc::new(identity));
+                rooms.add(&namespace, *id, &Arc::new(identity), &Nowhere::outbound());
             }
             let (start, mut seconds) = (Instant::now(), 0);
             let mut model = Model::default();

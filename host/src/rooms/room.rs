@@ -1,7 +1,13 @@
 //! One room.
 
-use crate::core::names::{ConnectionId, UserId};
-use std::collections::{BTreeMap, BTreeSet, btree_map};
+use crate::{
+    core::names::{ConnectionId, RoomName, UserId},
+    ports::Outbound,
+};
+use std::{
+    collections::{BTreeMap, BTreeSet, btree_map},
+    sync::Arc,
+};
 
 /// Who is in it.
 #[derive(Default)]
@@ -10,8 +16,8 @@ pub(super) struct Room {
     pub(super) users: BTreeMap<UserId, Presences>,
     /// Who types, by how many connections.
     pub(super) typing: BTreeMap<UserId, u32>,
-    /// Those of the members that are this node's.
-    pub(super) here: BTreeSet<ConnectionId>,
+    /// Those of the members that are this node's, and how to reach them.
+    pub(super) here: BTreeMap<ConnectionId, Arc<dyn Outbound>>,
 }
 
 /// By what a user is in a room.
@@ -30,8 +36,16 @@ impl Presences {
 
 impl Room {
     /// Returns whether the user of a connection that has ended lingers.
-    pub(super) fn end(&mut self, connection: ConnectionId, user: &UserId, may_leave: bool) -> bool {
-        self.here.remove(&connection);
+    pub(super) fn end(
+        &mut self,
+        connection: ConnectionId,
+        user: &UserId,
+        room: &RoomName,
+        may_leave: bool,
+    ) -> bool {
+        if let Some(outbound) = self.here.remove(&connection) {
+            outbound.exit(room);
+        }
         if self.members.remove(&connection).is_none() {
             return false;
         }

@@ -1,6 +1,9 @@
 use super::*;
-use crate::ports::Alone;
+use crate::ports::{Alone, CloseReason, Frame, Nowhere, SendError};
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
+use std::time::Duration;
 
 fn identity(user: &str) -> Arc<Identity> {
     let user = UserId::new(user).unwrap();
@@ -25,8 +28,8 @@ fn setting() -> (Rooms, Namespace, RoomName, Arc<Identity>) {
 fn first_and_last_are_by_user() {
     let (rooms, namespace, room, ann) = setting();
     let (one, two) = (ConnectionId::fresh(), ConnectionId::fresh());
-    rooms.add(&namespace, one, &ann);
-    rooms.add(&namespace, two, &ann);
+    rooms.add(&namespace, one, &ann, &Nowhere::outbound());
+    rooms.add(&namespace, two, &ann, &Nowhere::outbound());
     assert_eq!(
         rooms.join(&namespace, one, &room),
         Change::Joined { first: true }
@@ -60,7 +63,7 @@ fn namespaces_do_not_mix() {
     let (rooms, namespace, room, ann) = setting();
     let other = Namespace::new("/other").unwrap();
     let one = ConnectionId::fresh();
-    rooms.add(&namespace, one, &ann);
+    rooms.add(&namespace, one, &ann, &Nowhere::outbound());
     rooms.join(&namespace, one, &room);
     assert!(rooms.members_here(&other, &room).is_empty());
     assert_eq!(rooms.members_here(&namespace, &room), [one]);
@@ -70,7 +73,7 @@ fn namespaces_do_not_mix() {
 fn a_connection_has_room_for_so_many() {
     let (rooms, namespace, _, ann) = setting();
     let one = ConnectionId::fresh();
-    rooms.add(&namespace, one, &ann);
+    rooms.add(&namespace, one, &ann, &Nowhere::outbound());
     for name in ["a:1", "a:2"] {
         let room = RoomName::new(name).unwrap();
         assert_eq!(
@@ -88,7 +91,12 @@ fn pages_neither_skip_nor_repeat() {
     let (rooms, namespace, room, _) = setting();
     for number in 0..10 {
         let id = ConnectionId::fresh();
-        rooms.add(&namespace, id, &identity(&format!("u{number}")));
+        rooms.add(
+            &namespace,
+            id,
+            &identity(&format!("u{number}")),
+            &Nowhere::outbound(),
+        );
         rooms.join(&namespace, id, &room);
     }
     let mut seen = Vec::new();
@@ -113,7 +121,7 @@ fn a_join_that_races_with_the_end_leaves_nothing() {
     let rooms = Arc::new(rooms);
     for _ in 0..2_000 {
         let id = ConnectionId::fresh();
-        rooms.add(&namespace, id, &ann);
+        rooms.add(&namespace, id, &ann, &Nowhere::outbound());
         let joiner = {
             let (rooms, namespace, room) = (rooms.clone(), namespace.clone(), room.clone());
             std::thread::spawn(move || rooms.join(&namespace, id, &room))
@@ -148,7 +156,7 @@ fn what_becomes_of_this_nodes_connections_is_noted_and_of_others_is_not() {
     let (room, own) = (RoomName::new("a:1").unwrap(), RoomName::of_user(&ann.user));
     let rooms = Rooms::new(2, noted.clone());
     let (connection, far) = (ConnectionId::fresh(), ConnectionId::fresh());
-    rooms.add(&namespace, connection, &ann);
+    rooms.add(&namespace, connection, &ann, &Nowhere::outbound());
     rooms.join(&namespace, connection, &room);
     rooms.join(&namespace, connection, &room);
     rooms.leave(&namespace, connection, &room);
@@ -210,7 +218,7 @@ fn others_count_but_hear_from_their_own_node() {
     for name in ["user:ann", "a:1", "a:2", "a:3", room.as_str()] {
         rooms.join(&namespace, far, &RoomName::new(name).unwrap());
     }
-    rooms.add(&namespace, here, &ann);
+    rooms.add(&namespace, here, &ann, &Nowhere::outbound());
     assert_eq!(
         rooms.join(&namespace, here, &room),
         Change::Joined { first: false }
@@ -233,7 +241,7 @@ fn a_user_types_as_long_as_one_of_the_connections_does() {
     let ids = [(); 3].map(|()| ConnectionId::fresh());
     let set = |id, typing| rooms.set_typing(&namespace, id, &room, typing);
     for id in ids {
-        rooms.add(&namespace, id, &ann);
+        rooms.add(&namespace, id, &ann, &Nowhere::outbound());
         assert!(!set(id, true), "in the room only");
         rooms.join(&namespace, id, &room);
     }
@@ -260,7 +268,7 @@ fn who_comes_back_in_time_has_never_left() {
         stopped: false,
     };
     let enter = |id| {
-        rooms.add(&namespace, id, &ann);
+        rooms.add(&namespace, id, &ann, &Nowhere::outbound());
         rooms.join(&namespace, id, &room)
     };
     assert_eq!(enter(one), Change::Joined { first: true });
@@ -289,7 +297,7 @@ fn who_leaves_on_purpose_does_not_linger() {
     let (rooms, namespace, room, ann) = setting();
     let [one, two] = [(); 2].map(|()| ConnectionId::fresh());
     for id in [one, two] {
-        rooms.add(&namespace, id, &ann);
+        rooms.add(&namespace, id, &ann, &Nowhere::outbound());
         rooms.join(&namespace, id, &room);
         if id == one {
             rooms.end(&namespace, one);
@@ -299,4 +307,105 @@ fn who_leaves_on_purpose_does_not_linger() {
     assert!(matches!(left, Change::Left { last: true, .. }));
     assert!(!rooms.has_user(&namespace, &room, &ann.user));
     assert!(rooms.remove(&namespace, one).is_empty(), "left already");
+}
+
+/// Keeps the room that it is in, and what is sent to it.
+struct Member {
+    name: String,
+    rooms: Mutex<BTreeSet<RoomName>>,
+    is_full: bool,
+    heard: Arc<Mutex<Vec<(RoomName, Vec<String>)>>>,
+}
+
+impl Outbound for Member {
+    fn emit(&self, _: &Frame, _: bool) -> Result<(), SendError> {
+        panic!("a room's frame is sent once")
+    }
+    fn name(&self) -> &str {
+        &self.name
+    }
+    fn enter(&self, room: &RoomName) {
+        assert!(self.rooms.lock().insert(room.clone()));
+    }
+    fn exit(&self, room: &RoomName) {
+        assert!(self.rooms.lock().remove(room));
+    }
+    fn take(&self, _: &Frame, _: bool) -> bool {
+        !self.is_full
+    }
+    fn emit_to_room(
+        &self,
+        room: &RoomName,
+        except: &[&str],
+        _: &Frame,
+        _: bool,
+    ) -> Result<(), usize> {
+        let except = except.iter().map(|name| (*name).to_owned()).collect();
+        self.heard.lock().push((room.clone(), except));
+        Ok(())
+    }
+    fn emit_with_ack(
+        &self,
+        _: &Frame,
+        _: Duration,
+    ) -> BoxFuture<'static, Result<(String, Vec<Bytes>), &'static str>> {
+        Box::pin(std::future::ready(Err("timeout")))
+    }
+    fn disconnect(&self) {}
+    fn close_transport(&self, _: CloseReason) {}
+}
+
+#[test]
+fn a_rooms_frame_is_sent_once_for_all_but_who_is_left_out_or_does_not_read() {
+    let (rooms, namespace, room, ann) = setting();
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let mut members = Vec::new();
+    for (name, is_full) in [("a", false), ("b", false), ("c", true)] {
+        let member = Arc::new(Member {
+            name: name.to_owned(),
+            rooms: Mutex::default(),
+            is_full,
+            heard: heard.clone(),
+        });
+        let (id, outbound) = (ConnectionId::fresh(), member.clone() as Arc<dyn Outbound>);
+        rooms.add(&namespace, id, &ann, &outbound);
+        rooms.join(&namespace, id, &room);
+        members.push((id, member));
+    }
+    let frame = Frame {
+        packet: r#"["a"]"#.to_owned(),
+        attachments: Vec::new(),
+    };
+    let (first, full) = (members[0].0, members[2].0);
+    let emit = |volatile| rooms.emit(&namespace, &room, |id| id == first, &frame, volatile);
+    let sent = Sent {
+        frames: 1,
+        closed: 0,
+        full: vec![full],
+    };
+    assert_eq!(emit(false), sent);
+    let lost = Sent {
+        full: Vec::new(),
+        ..sent
+    };
+    assert_eq!(emit(true), lost);
+    let mut heard_of = std::mem::take(&mut *heard.lock());
+    for (_, except) in &mut heard_of {
+        except.sort_unstable();
+    }
+    let once = (room.clone(), vec!["a".to_owned(), "c".to_owned()]);
+    assert_eq!(heard_of, [once.clone(), once]);
+    // The rooms of the sockets follow those of the connections.
+    let own = RoomName::of_user(&ann.user);
+    let places = |number: usize| members[number].1.rooms.lock().clone();
+    assert_eq!(places(1), [room.clone(), own.clone()].into());
+    rooms.leave(&namespace, members[1].0, &room);
+    assert_eq!(places(1), [own].into());
+    for (id, _) in &members {
+        rooms.end(&namespace, *id);
+        rooms.remove(&namespace, *id);
+    }
+    assert!((0..3).all(|number| places(number).is_empty()));
+    assert_eq!(emit(false), Sent::default());
+    assert!(heard.lock().is_empty());
 }

@@ -1,5 +1,5 @@
 //! The adapter under every namespace. It only makes the local delivery reachable: who is in which
-//! room is `rooms`' business, so frames are handed over one connection at a time.
+//! room is `rooms`' business, and the library's rooms follow it.
 
 use dashmap::DashMap;
 use socketioxide::adapter::Emitter;

@@ -1,7 +1,7 @@
 //! Who may knock, how often, and from which web pages.
 
 use super::{
-    backlog::Backlog,
+    backlog::{Backlog, Bounds},
     config::SocketConfig,
     listener::{PeerAddress, Switch, Transports},
 };
@@ -36,7 +36,7 @@ struct Inner {
     path: String,
     rate: Rate,
     trust_forwarded_for: bool,
-    outgoing_bytes: usize,
+    outgoing: Bounds,
     buckets: DashMap<IpAddr, TokenBucket>,
     admitted: AtomicU32,
     transports: Arc<Transports>,
@@ -59,7 +59,10 @@ impl Admission {
                 burst: f64::from(config.handshake_burst),
             },
             trust_forwarded_for: config.trust_forwarded_for,
-            outgoing_bytes: config.outgoing_bytes,
+            outgoing: Bounds {
+                packets: config.outgoing_queue,
+                bytes: config.outgoing_bytes,
+            },
             buckets: DashMap::new(),
             admitted: AtomicU32::new(0),
             transports,
@@ -144,7 +147,7 @@ pub(super) async fn admit(
         }
         let stream = request.extensions().get::<Arc<Switch>>();
         let is_websocket = is_websocket(request.uri().query().unwrap_or(""));
-        let backlog = Backlog::new(admission.0.outgoing_bytes, stream.filter(|_| is_websocket));
+        let backlog = Backlog::new(admission.0.outgoing, stream.filter(|_| is_websocket));
         request.extensions_mut().insert(Arc::new(backlog));
         request.extensions_mut().insert(Arc::<Transport>::default());
         return next.run(request).await;

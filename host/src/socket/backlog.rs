@@ -1,10 +1,12 @@
-//! How much of what was handed over to a client's transport waits to be written, in bytes: the
-//! Socket.IO server counts packets only, and a packet can have a megabyte.
+//! How much of what was handed over to a client's transport waits to be written, in packets and bytes.
+//! The Socket.IO server does not count bytes, and a packet can have a megabyte; and of a packet for
+//! many it does not say whose queue was full.
 //!
-//! The server does not say what it still holds. But what was handed over is known, and what its
-//! WebSocket's stream has written, or polls have fetched; the difference waits. Frames have some bytes
-//! of their own, which make that too little by a few per cent; when it would fall below nothing,
-//! nothing waits, and the count begins anew from there.
+//! The server does not say either what it still holds. But what was handed over is known, byte by byte,
+//! and what its WebSocket's stream has written, or polls have fetched; the difference waits. The server
+//! has some packets of its own, such as pings, which make that too little; when it would fall below
+//! nothing, nothing waits, and the count begins anew from there. Packets are written in their order, so
+//! which of them wait follows from the bytes that do.
 //!
 //! What is volatile is not counted: the server keeps the latest of it only, and writes it when nothing
 //! else waits.
@@ -12,35 +14,67 @@
 use super::listener::{Switch, Transports};
 use bytes::Bytes;
 use parking_lot::Mutex;
-use std::sync::{
-    Arc, OnceLock, Weak,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
-/// The bytes of what is handed over.
-#[derive(Debug, Clone, Copy, Default)]
+/// Into how many parts the packets that may wait are divided: where each begins is known, and so how
+/// many wait to within one part.
+const PARTS: u64 = 16;
+
+/// The bytes of one packet that is handed over.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Size {
-    text: u64,
-    attachments: u64,
-    /// The attachments' as polls fetch them, in base64.
-    encoded: u64,
+    /// As they are written to a WebSocket, in frames (RFC 6455, 5.2).
+    written: u64,
+    /// As polls fetch them, attachments in base64. What stands between packets is not counted, since the
+    /// first that a poll fetches has nothing before it.
+    fetched: u64,
 }
 
 impl Size {
-    pub(super) fn of(text: &str, attachments: &[Bytes]) -> Self {
-        let sizes = || attachments.iter().map(|bytes| bytes.len() as u64);
-        Self {
-            text: text.len() as u64,
-            attachments: sizes().sum(),
-            encoded: sizes().map(|bytes| bytes.div_ceil(3) * 4).sum(),
+    /// Returns the size of a packet with so many bytes of text, in a frame with Engine.IO's type of it,
+    /// and attachments.
+    pub(super) fn of(text: usize, attachments: &[Bytes]) -> Self {
+        let text = text as u64 + 1;
+        let mut size = Self {
+            written: in_frame(text),
+            fetched: text,
+        };
+        for bytes in attachments {
+            let bytes = bytes.len() as u64;
+            size.written += in_frame(bytes);
+            size.fetched += 1 + bytes.div_ceil(3) * 4;
         }
+        size
     }
+}
+
+/// Returns the bytes of a server's frame with so many bytes in it.
+fn in_frame(bytes: u64) -> u64 {
+    bytes
+        + match bytes {
+            0..126 => 2,
+            126..0x1_0000 => 4,
+            _ => 10,
+        }
+}
+
+/// How much may wait for one client.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    pub(super) packets: usize,
+    pub(super) bytes: usize,
 }
 
 /// Counts for one transport.
 #[derive(Debug)]
 pub(super) struct Backlog {
-    limit: u64,
+    bounds: Bounds,
     /// The stream on which the session was opened, if that is a WebSocket's.
     first: Option<Weak<Switch>>,
     /// Bytes that polls have fetched.
@@ -57,14 +91,20 @@ struct Counted {
     base: i128,
     /// The stream that `base` is about; none while the session polls.
     stream: Weak<Switch>,
-    /// At how much queued it is worth to look again.
+    /// At how many bytes queued it is worth to look again.
     look_at: u64,
+    /// Packets that were queued and are not known to be written.
+    packets: u64,
+    /// At how many of them it is worth to look again.
+    look_at_packets: u64,
+    /// What had been queued with each whole part of these packets.
+    parts: VecDeque<u64>,
 }
 
 impl Backlog {
-    pub(super) fn new(limit: usize, first: Option<&Arc<Switch>>) -> Self {
+    pub(super) fn new(bounds: Bounds, first: Option<&Arc<Switch>>) -> Self {
         Self {
-            limit: limit as u64,
+            bounds,
             first: first.map(Arc::downgrade),
             fetched: AtomicU64::new(0),
             session: OnceLock::new(),
@@ -92,17 +132,14 @@ impl Backlog {
         self.fetched.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Counts bytes that are about to be handed over. Returns false, and does not, when too much
+    /// Counts a packet that is about to be handed over. Returns false, and does not, when too much
     /// waits already.
     pub(super) fn take(&self, size: Size, transports: &Transports, session: &str) -> bool {
         let mut counted = self.counted.lock();
         let has_room = self.has_room_in(&mut counted, transports, session);
         if has_room {
-            counted.queued += size.text;
-            counted.queued += match counted.polls() {
-                true => size.encoded,
-                false => size.attachments,
-            };
+            let polls = counted.polls();
+            counted.count(if polls { size.fetched } else { size.written }, self.part());
         }
         has_room
     }
@@ -113,10 +150,29 @@ impl Backlog {
     }
 
     fn has_room_in(&self, counted: &mut Counted, transports: &Transports, session: &str) -> bool {
-        counted.queued < counted.look_at || self.look(counted, transports, session) < self.limit
+        if counted.queued < counted.look_at && counted.packets < counted.look_at_packets {
+            return true;
+        }
+        let waits = self.look(counted, transports, session);
+        let (bytes, packets) = (self.bounds.bytes as u64, self.most_packets());
+        counted.look_at = counted.queued + bytes.saturating_sub(waits).div_ceil(4);
+        let packets_left = packets.saturating_sub(counted.packets);
+        counted.look_at_packets = counted.packets + packets_left.div_ceil(4);
+        waits < bytes && packets_left > 0
     }
 
-    /// Returns how much waits.
+    /// Returns how many packets make a part.
+    fn part(&self) -> u64 {
+        (self.bounds.packets as u64).div_ceil(PARTS)
+    }
+
+    /// Returns how many packets may seem to wait: of the part that is being written all do, though all
+    /// but one may have been written.
+    fn most_packets(&self) -> u64 {
+        (self.bounds.packets as u64).saturating_add(self.part() - 1)
+    }
+
+    /// Returns how many bytes wait.
     pub(super) fn waits(&self, transports: &Transports, session: &str) -> u64 {
         self.look(&mut self.counted.lock(), transports, session)
     }
@@ -130,7 +186,7 @@ impl Backlog {
             None => self.fetched.load(Ordering::Relaxed),
         };
         let stream = stream.as_ref().map(Arc::downgrade).unwrap_or_default();
-        counted.wait_on(stream, written, self.limit)
+        counted.wait_on(stream, written, self.part())
     }
 }
 
@@ -150,16 +206,31 @@ impl Counted {
         self.stream.ptr_eq(&Weak::new())
     }
 
-    /// Returns how much waits, and plans when to look again.
-    fn wait_on(&mut self, stream: Weak<Switch>, written: u64, limit: u64) -> u64 {
+    fn count(&mut self, bytes: u64, part: u64) {
+        self.queued += bytes;
+        self.packets += 1;
+        if self.packets % part == 0 {
+            self.parts.push_back(self.queued);
+        }
+    }
+
+    /// Returns how many bytes wait, and forgets the packets that do not.
+    fn wait_on(&mut self, stream: Weak<Switch>, written: u64, part: u64) -> u64 {
         let (queued, written) = (i128::from(self.queued), i128::from(written));
         let is_known = self.stream.ptr_eq(&stream);
-        if !is_known || queued - (written - self.base) < 0 {
+        if !is_known || queued - (written - self.base) <= 0 {
             self.stream = stream;
             self.base = written - queued;
+            self.packets = 0;
+            self.parts.clear();
+            return 0;
         }
         let waits = u64::try_from(queued - (written - self.base)).unwrap_or(0);
-        self.look_at = self.queued + limit.saturating_sub(waits) / 4;
+        let done = self.queued.saturating_sub(waits);
+        while self.parts.front().is_some_and(|end| *end <= done) {
+            self.parts.pop_front();
+            self.packets -= part;
+        }
         waits
     }
 }
@@ -170,20 +241,71 @@ mod tests {
 
     fn text(bytes: u64) -> Size {
         Size {
-            text: bytes,
-            ..Size::default()
+            written: bytes,
+            fetched: bytes,
+        }
+    }
+
+    fn bytes(bytes: usize) -> Bounds {
+        Bounds {
+            packets: 1_000_000,
+            bytes,
+        }
+    }
+
+    #[test]
+    fn packets_have_the_sizes_that_the_server_writes() {
+        let sizes = |text: usize, attachments: &[usize]| {
+            let attachments = attachments.iter().map(|bytes| Bytes::from(vec![0; *bytes]));
+            let size = Size::of(text, &attachments.collect::<Vec<_>>());
+            (size.written, size.fetched)
+        };
+        assert_eq!(sizes(124, &[]), (127, 125));
+        assert_eq!(sizes(125, &[]), (130, 126));
+        assert_eq!(sizes(65_534, &[]), (65_539, 65_535));
+        assert_eq!(sizes(65_535, &[]), (65_546, 65_536));
+        assert_eq!(sizes(10, &[0, 4]), (13 + 2 + 6, 11 + 1 + 9));
+    }
+
+    #[test]
+    fn as_many_packets_wait_as_may_and_those_that_were_written_do_not() {
+        let transports = Transports::new("/socket.io");
+        for packets in [1, 2, 15, 16, 17, 100, 4_096] {
+            let stream = Arc::new(Switch::default());
+            let bytes = usize::MAX;
+            let backlog = Backlog::new(Bounds { packets, bytes }, Some(&stream));
+            let part = packets.div_ceil(PARTS as usize);
+            // Each has a size of its own.
+            let mut sizes = VecDeque::new();
+            let take = |sizes: &mut VecDeque<u64>| {
+                let size = 10 + (sizes.len() as u64 * 7) % 50;
+                let taken = backlog.take(text(size), &transports, "s");
+                sizes.extend(taken.then_some(size));
+                taken
+            };
+            for round in 1..50 {
+                while take(&mut sizes) {}
+                let most = packets + part - 1;
+                assert!(
+                    (packets..=most).contains(&sizes.len()),
+                    "{packets}: {}",
+                    sizes.len()
+                );
+                let written = sizes.drain(..(packets * round / 50).max(1));
+                stream.count_written(written.sum::<u64>() as usize);
+            }
         }
     }
 
     #[test]
     fn what_was_not_written_counts_and_what_was_is_forgiven() {
         let (transports, stream) = (Transports::new("/socket.io"), Arc::new(Switch::default()));
-        let backlog = Backlog::new(1_000, Some(&stream));
+        let backlog = Backlog::new(bytes(1_000), Some(&stream));
         let take = || backlog.take(text(100), &transports, "s");
         let taken = (0..100).take_while(|_| take()).count();
         assert!((10..=12).contains(&taken), "{taken}");
         assert!(!take(), "and nothing more");
-        // What was written, with the frames' own bytes.
+        // What was written, with what the server has said of its own.
         stream.count_written(taken * 108);
         for _ in 0..1_000 {
             assert!(take());
@@ -194,7 +316,7 @@ mod tests {
     #[test]
     fn what_is_volatile_does_not_count_and_is_held_back_while_too_much_waits() {
         let (transports, stream) = (Transports::new("/socket.io"), Arc::new(Switch::default()));
-        let backlog = Backlog::new(1_000, Some(&stream));
+        let backlog = Backlog::new(bytes(1_000), Some(&stream));
         for _ in 0..1_000 {
             assert!(backlog.has_room(&transports, "s"));
         }
@@ -212,7 +334,7 @@ mod tests {
     #[test]
     fn a_transport_that_is_upgraded_begins_anew() {
         let (transports, stream) = (Transports::new("/socket.io"), Arc::new(Switch::default()));
-        let backlog = Backlog::new(1_000, None);
+        let backlog = Backlog::new(bytes(1_000), None);
         for _ in 0..5 {
             assert!(backlog.take(text(100), &transports, "s"));
         }
@@ -226,7 +348,7 @@ mod tests {
     #[test]
     fn what_polls_have_fetched_is_forgiven_and_what_they_have_not_counts() {
         let transports = Transports::new("/socket.io");
-        let backlog = Arc::new(Backlog::new(1_000, None));
+        let backlog = Arc::new(Backlog::new(bytes(1_000), None));
         backlog.count_polls(&transports, "s");
         let take = || backlog.take(text(100), &transports, "s");
         for _ in 0..1_000 {
@@ -246,9 +368,9 @@ mod tests {
     #[test]
     fn bytes_that_are_polled_count_as_they_are_fetched() {
         let (transports, stream) = (Transports::new("/socket.io"), Arc::new(Switch::default()));
-        let bytes = [Bytes::from(vec![0; 300])];
+        let attachments = [Bytes::from(vec![0; 300])];
         let taken = |backlog: &Backlog, fetch: bool| {
-            let take = |_: &usize| backlog.take(Size::of("", &bytes), &transports, "s");
+            let take = |_: &usize| backlog.take(Size::of(0, &attachments), &transports, "s");
             (0..100)
                 .take_while(take)
                 .inspect(|n| {
@@ -259,13 +381,13 @@ mod tests {
                 })
                 .count()
         };
-        let polled = Arc::new(Backlog::new(4_000, None));
+        let polled = Arc::new(Backlog::new(bytes(4_000), None));
         polled.count_polls(&transports, "s");
         let both = taken(&polled, true);
         assert!((18..=22).contains(&both), "{both}");
-        let all = taken(&Backlog::new(4_000, None), false);
+        let all = taken(&Backlog::new(bytes(4_000), None), false);
         assert!((10..=11).contains(&all), "{all}");
-        let written = taken(&Backlog::new(4_000, Some(&stream)), false);
+        let written = taken(&Backlog::new(bytes(4_000), Some(&stream)), false);
         assert!((13..=15).contains(&written), "{written}");
     }
 
@@ -273,8 +395,8 @@ mod tests {
     fn other_streams_that_name_a_session_forgive_nothing() {
         let transports = Transports::new("/socket.io");
         let [opened, upgraded] = [(); 2].map(|()| Arc::new(Switch::default()));
-        let websocket = Backlog::new(1_000, Some(&opened));
-        let polling = Backlog::new(1_000, None);
+        let websocket = Backlog::new(bytes(1_000), Some(&opened));
+        let polling = Backlog::new(bytes(1_000), None);
         transports.upgraded("p", &upgraded);
         for (backlog, session) in [(websocket, "w"), (polling, "p")] {
             let take = || backlog.take(text(100), &transports, session);

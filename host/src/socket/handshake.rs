@@ -48,6 +48,7 @@ struct Ended {
     pipeline: Arc<Pipeline>,
     transports: Arc<Transports>,
     transport: Arc<Transport>,
+    line: Arc<Line>,
     connection: Weak<Connection>,
 }
 
@@ -61,6 +62,7 @@ impl DisconnectHandler<HostAdapter, AtOnce> for Ended {
         reason: DisconnectReason,
         leave: fn(Arc<Socket<HostAdapter>>),
     ) {
+        self.line.leave();
         leave(socket.clone());
         let is_last = self.transport.leave();
         // After any other end the transport is gone already.
@@ -142,17 +144,15 @@ impl Edge {
         let Some(backlog) = backlog else {
             return Err(unavailable("the host cannot reach this transport"));
         };
-        backlog.count_polls(&self.transports, socket.id.as_str());
-        let line = Line {
+        let line = Arc::new(Line::new(
             local,
-            sid: socket.id,
+            socket.id,
             backlog,
-            transports: self.transports.clone(),
-        };
+            self.transports.clone(),
+        ));
         let outbound = SocketOutbound {
             line: line.clone(),
             io: self.io.clone(),
-            transports: self.transports.clone(),
             metrics: self.metrics.clone(),
         };
         let connection = self.pipeline.connections.create(
@@ -163,7 +163,7 @@ impl Edge {
         socket.on_fallback(Inbound {
             pipeline: self.pipeline.clone(),
             connection: Arc::downgrade(&connection),
-            line,
+            line: line.clone(),
             max_message_bytes: self.max_message_bytes,
         });
         transport.enter();
@@ -171,6 +171,7 @@ impl Edge {
             pipeline: self.pipeline.clone(),
             transports: self.transports.clone(),
             transport,
+            line,
             connection: Arc::downgrade(&connection),
         });
         socket

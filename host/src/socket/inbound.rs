@@ -29,7 +29,7 @@ pub(super) struct Inbound {
     pub(super) pipeline: Arc<Pipeline>,
     /// Weak until the connection is in the table: the socket must not keep it alive.
     pub(super) connection: Weak<Connection>,
-    pub(super) line: Line,
+    pub(super) line: Arc<Line>,
     pub(super) max_message_bytes: usize,
 }
 

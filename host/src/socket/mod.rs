@@ -26,9 +26,15 @@ use config::SocketConfig;
 use dashmap::DashMap;
 use socketioxide::{ParserConfig, SocketIo};
 use std::{collections::HashSet, sync::Arc, time::Duration};
+use tokio::sync::Semaphore;
 
 /// What a client may have on the wire beyond its message: the packet's type, namespace and id.
 const PACKET_OVERHEAD: usize = 64 * 1024;
+
+/// Packets that the server may have queued of its own, beside twice of what may wait of the host's:
+/// that is bounded by [`backlog`], which says whose queue is full. Who makes the server answer more than
+/// this without reading it is closed by the server.
+const OWN_PACKETS: usize = 1_024;
 
 /// The Socket.IO server.
 pub struct Edge {
@@ -63,7 +69,13 @@ pub fn mount(
         .ping_interval(config.ping_interval)
         .ping_timeout(config.ping_timeout)
         .max_payload(polling_bytes as u64)
-        .max_buffer_size(config.outgoing_queue)
+        .max_buffer_size(
+            config
+                .outgoing_queue
+                .saturating_mul(2)
+                .saturating_add(OWN_PACKETS)
+                .min(Semaphore::MAX_PERMITS),
+        )
         .ws_read_buffer_size(1024)
         .ws_max_message_size(wire_bytes)
         .ws_max_frame_size(wire_bytes)

@@ -6,39 +6,90 @@ use super::{
     listener::Transports,
 };
 use crate::{
-    core::payload,
+    core::{names::RoomName, payload},
     metrics::{Metrics, count},
     ports::{Acknowledge, CloseReason, Frame, Outbound, SendError},
 };
 use bytes::Bytes;
 use futures_util::{StreamExt, future::BoxFuture};
+use parking_lot::Mutex;
 use socketioxide::{SocketError, SocketIo, extract::SocketRef};
 use socketioxide_core::{
     Sid, Str, Value,
-    adapter::{BroadcastFlags, BroadcastOptions},
+    adapter::{BroadcastFlags, BroadcastOptions, Room},
     packet::Packet,
 };
 use std::{sync::Arc, time::Duration};
 
 /// Where one socket's packets go.
-#[derive(Clone)]
+///
+/// The sockets of a namespace are in the library's rooms as their connections are in the host's, since
+/// it encodes a packet for a room once. Each is in a room of its own besides, by which it is left out.
 pub(super) struct Line {
-    pub(super) local: Local,
-    pub(super) sid: Sid,
-    pub(super) backlog: Arc<Backlog>,
-    pub(super) transports: Arc<Transports>,
+    local: Local,
+    sid: Sid,
+    backlog: Arc<Backlog>,
+    transports: Arc<Transports>,
+    /// Whether the socket has left the namespace: nothing would take it out of a room again.
+    has_left: Mutex<bool>,
+}
+
+/// What goes before the name of a host's room; the ids of sockets have no colon.
+const ROOM: &str = "room:";
+
+fn room_of_sockets(room: &RoomName) -> Room {
+    Room::Owned([ROOM, room.as_str()].concat())
+}
+
+fn value(text: &str, attachments: &[Bytes]) -> Value {
+    let attachments = (!attachments.is_empty()).then(|| attachments.iter().cloned().collect());
+    Value::Str(Str::copy_from_slice(text), attachments)
 }
 
 impl Line {
-    fn value(text: &str, attachments: &[Bytes]) -> Value {
-        let attachments = (!attachments.is_empty()).then(|| attachments.iter().cloned().collect());
-        Value::Str(Str::copy_from_slice(text), attachments)
+    /// Returns the line of a socket that its namespace is about to take in.
+    pub(super) fn new(
+        local: Local,
+        sid: Sid,
+        backlog: Arc<Backlog>,
+        transports: Arc<Transports>,
+    ) -> Self {
+        backlog.count_polls(&transports, sid.as_str());
+        local.add_all(sid, sid);
+        Self {
+            local,
+            sid,
+            backlog,
+            transports,
+            has_left: Mutex::new(false),
+        }
     }
 
-    /// Counts what is about to be sent. Returns false, and does not, when too much waits already.
-    fn take(&self, text: &str, attachments: &[Bytes]) -> bool {
-        let (size, session) = (Size::of(text, attachments), self.sid.as_str());
-        self.backlog.take(size, &self.transports, session)
+    /// Takes note that the socket leaves the namespace, which takes it out of all rooms.
+    pub(super) fn leave(&self) {
+        *self.has_left.lock() = true;
+    }
+
+    fn enter(&self, room: &RoomName) {
+        let has_left = self.has_left.lock();
+        if !*has_left {
+            self.local.add_all(self.sid, room_of_sockets(room));
+        }
+    }
+
+    fn exit(&self, room: &RoomName) {
+        let has_left = self.has_left.lock();
+        if !*has_left {
+            self.local.del(self.sid, room_of_sockets(room));
+        }
+    }
+
+    /// Counts a packet that is about to be sent. Returns false, and does not, when too much waits
+    /// already.
+    fn take(&self, text: &str, attachments: &[Bytes], ack: Option<i64>) -> bool {
+        let head = head(self.local.path(), attachments.len(), ack);
+        let size = Size::of(head + text.len(), attachments);
+        self.backlog.take(size, &self.transports, self.sid.as_str())
     }
 
     /// Tells whether more may wait.
@@ -47,16 +98,23 @@ impl Line {
     }
 
     fn send(&self, packet: Packet, volatile: bool) -> Result<(), SendError> {
-        let mut options = BroadcastOptions::new(self.sid);
-        if volatile {
-            options.add_flag(BroadcastFlags::Volatile);
-        }
-        self.local
-            .broadcast(packet, options)
+        self.broadcast(packet, BroadcastOptions::new(self.sid), volatile)
             .map_err(|errors| match errors.first() {
                 Some(SocketError::InternalChannelFull) => SendError::Full,
                 _ => SendError::Closed,
             })
+    }
+
+    fn broadcast(
+        &self,
+        packet: Packet,
+        mut options: BroadcastOptions,
+        volatile: bool,
+    ) -> Result<(), Vec<SocketError>> {
+        if volatile {
+            options.add_flag(BroadcastFlags::Volatile);
+        }
+        self.local.broadcast(packet, options)
     }
 
     fn path(&self) -> Str {
@@ -64,11 +122,28 @@ impl Line {
     }
 }
 
+/// Returns the bytes of a packet before its JSON: its type, the number of attachments, its namespace
+/// and id (Socket.IO protocol 5, "Packet encoding").
+fn head(path: &str, attachments: usize, ack: Option<i64>) -> usize {
+    let digits = |number: u64| {
+        number
+            .checked_ilog10()
+            .map_or(1, |power| power as usize + 1)
+    };
+    let mut bytes = 1;
+    if attachments > 0 {
+        bytes += digits(attachments as u64) + 1;
+    }
+    if path != "/" {
+        bytes += path.len() + 1;
+    }
+    bytes + ack.map_or(0, |id| digits(id.unsigned_abs()))
+}
+
 /// The outgoing side of one connection.
 pub(super) struct SocketOutbound {
-    pub(super) line: Line,
+    pub(super) line: Arc<Line>,
     pub(super) io: SocketIo<HostAdapter>,
-    pub(super) transports: Arc<Transports>,
     pub(super) metrics: Arc<Metrics>,
 }
 
@@ -83,16 +158,52 @@ impl SocketOutbound {
 
 impl Outbound for SocketOutbound {
     fn emit(&self, frame: &Frame, volatile: bool) -> Result<(), SendError> {
-        if volatile {
-            if !self.line.has_room() {
-                return Ok(());
-            }
-        } else if !self.line.take(&frame.packet, &frame.attachments) {
-            return Err(SendError::Full);
+        if !self.take(frame, volatile) {
+            return if volatile {
+                Ok(())
+            } else {
+                Err(SendError::Full)
+            };
         }
-        let value = Line::value(&frame.packet, &frame.attachments);
+        let value = value(&frame.packet, &frame.attachments);
         self.line
             .send(Packet::event(self.line.path(), value), volatile)
+    }
+
+    fn name(&self) -> &str {
+        self.line.sid.as_str()
+    }
+
+    fn enter(&self, room: &RoomName) {
+        self.line.enter(room);
+    }
+
+    fn exit(&self, room: &RoomName) {
+        self.line.exit(room);
+    }
+
+    fn take(&self, frame: &Frame, volatile: bool) -> bool {
+        match volatile {
+            true => self.line.has_room(),
+            false => self.line.take(&frame.packet, &frame.attachments, None),
+        }
+    }
+
+    fn emit_to_room(
+        &self,
+        room: &RoomName,
+        except: &[&str],
+        frame: &Frame,
+        volatile: bool,
+    ) -> Result<(), usize> {
+        let value = value(&frame.packet, &frame.attachments);
+        let mut options = BroadcastOptions::default();
+        options.rooms.push(room_of_sockets(room));
+        let except = except.iter().map(|name| Room::Owned((*name).to_owned()));
+        options.except.extend(except);
+        self.line
+            .broadcast(Packet::event(self.line.path(), value), options, volatile)
+            .map_err(|errors| errors.len())
     }
 
     fn emit_with_ack(
@@ -100,10 +211,10 @@ impl Outbound for SocketOutbound {
         frame: &Frame,
         timeout: Duration,
     ) -> BoxFuture<'static, Result<(String, Vec<Bytes>), &'static str>> {
-        if !self.line.take(&frame.packet, &frame.attachments) {
+        if !self.take(frame, false) {
             return Box::pin(std::future::ready(Err("full")));
         }
-        let value = Line::value(&frame.packet, &frame.attachments);
+        let value = value(&frame.packet, &frame.attachments);
         let (answers, _) = self.line.local.broadcast_with_ack(
             Packet::event(self.line.path(), value),
             BroadcastOptions::new(self.line.sid),
@@ -148,24 +259,44 @@ impl Outbound for SocketOutbound {
         let Some(socket) = self.socket() else {
             return;
         };
-        self.transports.close(&socket, reason);
+        self.line.transports.close(&socket, reason);
     }
 }
 
 /// The place for the acknowledgement of one packet.
 pub(super) struct AckLine {
-    pub(super) line: Line,
+    pub(super) line: Arc<Line>,
     pub(super) id: i64,
 }
 
 impl Acknowledge for AckLine {
     fn send(self: Box<Self>, args: String, attachments: Vec<Bytes>) -> Result<(), SendError> {
-        if !self.line.take(&args, &attachments) {
+        if !self.line.take(&args, &attachments, Some(self.id)) {
             return Err(SendError::Full);
         }
         let attachments = (!attachments.is_empty()).then(|| attachments.into());
         let value = Value::Str(Str::from(args), attachments);
         self.line
             .send(Packet::ack(self.line.path(), value, self.id), false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_head_of_a_packet_is_as_long_as_the_servers() {
+        for (packet, path, attachments, ack) in [
+            (r#"2["a"]"#, "/", 0, None),
+            (r#"2/chat,["a"]"#, "/chat", 0, None),
+            (r#"312[1]"#, "/", 0, Some(12)),
+            (r#"3/chat,0[1]"#, "/chat", 0, Some(0)),
+            (r#"510-["a"]"#, "/", 10, None),
+            (r#"61-/chat,100[1]"#, "/chat", 1, Some(100)),
+        ] {
+            let json = packet.find('[').unwrap();
+            assert_eq!(head(path, attachments, ack), json, "{packet}");
+        }
     }
 }
