@@ -5,12 +5,8 @@
 //! the answer. The connect handler then hands the connection to the pipeline.
 
 use super::{
-    Edge,
-    adapter::HostAdapter,
-    backlog::Backlog,
-    inbound::Inbound,
-    listener::Transports,
-    outbound::{Line, SocketOutbound},
+    Edge, adapter::HostAdapter, backlog::Backlog, inbound::Inbound, listener::Transports,
+    outbound::Line,
 };
 use crate::{
     connections::{Connection, Transport},
@@ -144,22 +140,11 @@ impl Edge {
         let Some(backlog) = backlog else {
             return Err(unavailable("the host cannot reach this transport"));
         };
-        let line = Arc::new(Line::new(
-            local,
-            socket.id,
-            backlog,
-            self.transports.clone(),
-        ));
-        let outbound = SocketOutbound {
-            line: line.clone(),
-            io: self.io.clone(),
-            metrics: self.metrics.clone(),
-        };
-        let connection = self.pipeline.connections.create(
-            namespace.clone(),
-            Arc::new(outbound),
-            transport.clone(),
-        );
+        let line = Arc::new(Line::new(self, local, socket.id, backlog));
+        let connection =
+            self.pipeline
+                .connections
+                .create(namespace.clone(), line.clone(), transport.clone());
         socket.on_fallback(Inbound {
             pipeline: self.pipeline.clone(),
             connection: Arc::downgrade(&connection),

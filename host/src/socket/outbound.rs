@@ -1,6 +1,7 @@
 //! The outgoing side of a connection, and the place for an acknowledgement.
 
 use super::{
+    Edge,
     adapter::{HostAdapter, Local},
     backlog::{Backlog, Size},
     listener::Transports,
@@ -21,15 +22,17 @@ use socketioxide_core::{
 };
 use std::{sync::Arc, time::Duration};
 
-/// Where one socket's packets go.
+/// The outgoing side of one connection.
 ///
 /// The sockets of a namespace are in the library's rooms as their connections are in the host's, since
 /// it encodes a packet for a room once. Each is in a room of its own besides, by which it is left out.
 pub(super) struct Line {
-    local: Local,
     sid: Sid,
+    local: Local,
     backlog: Arc<Backlog>,
     transports: Arc<Transports>,
+    io: SocketIo<HostAdapter>,
+    metrics: Arc<Metrics>,
     /// Whether the socket has left the namespace: nothing would take it out of a room again.
     has_left: Mutex<bool>,
 }
@@ -48,21 +51,23 @@ fn value(text: &str, attachments: &[Bytes]) -> Value {
 
 impl Line {
     /// Returns the line of a socket that its namespace is about to take in.
-    pub(super) fn new(
-        local: Local,
-        sid: Sid,
-        backlog: Arc<Backlog>,
-        transports: Arc<Transports>,
-    ) -> Self {
-        backlog.count_polls(&transports, sid.as_str());
+    pub(super) fn new(edge: &Edge, local: Local, sid: Sid, backlog: Arc<Backlog>) -> Self {
+        backlog.count_polls(&edge.transports, sid.as_str());
         local.add_all(sid, sid);
         Self {
-            local,
             sid,
+            local,
             backlog,
-            transports,
+            transports: edge.transports.clone(),
+            io: edge.io.clone(),
+            metrics: edge.metrics.clone(),
             has_left: Mutex::new(false),
         }
+    }
+
+    /// Returns the socket while it is there.
+    fn socket(&self) -> Option<SocketRef<HostAdapter>> {
+        self.io.of(self.path().as_str())?.get_socket(self.sid)
     }
 
     /// Takes note that the socket leaves the namespace, which takes it out of all rooms.
@@ -70,23 +75,9 @@ impl Line {
         *self.has_left.lock() = true;
     }
 
-    fn enter(&self, room: &RoomName) {
-        let has_left = self.has_left.lock();
-        if !*has_left {
-            self.local.add_all(self.sid, room_of_sockets(room));
-        }
-    }
-
-    fn exit(&self, room: &RoomName) {
-        let has_left = self.has_left.lock();
-        if !*has_left {
-            self.local.del(self.sid, room_of_sockets(room));
-        }
-    }
-
     /// Counts a packet that is about to be sent. Returns false, and does not, when too much waits
     /// already.
-    fn take(&self, text: &str, attachments: &[Bytes], ack: Option<i64>) -> bool {
+    fn count(&self, text: &str, attachments: &[Bytes], ack: Option<i64>) -> bool {
         let head = head(self.local.path(), attachments.len(), ack);
         let size = Size::of(head + text.len(), attachments);
         self.backlog.take(size, &self.transports, self.sid.as_str())
@@ -140,23 +131,7 @@ fn head(path: &str, attachments: usize, ack: Option<i64>) -> usize {
     bytes + ack.map_or(0, |id| digits(id.unsigned_abs()))
 }
 
-/// The outgoing side of one connection.
-pub(super) struct SocketOutbound {
-    pub(super) line: Arc<Line>,
-    pub(super) io: SocketIo<HostAdapter>,
-    pub(super) metrics: Arc<Metrics>,
-}
-
-impl SocketOutbound {
-    /// Returns the socket while it is there.
-    fn socket(&self) -> Option<SocketRef<HostAdapter>> {
-        self.io
-            .of(self.line.local.path().as_str())?
-            .get_socket(self.line.sid)
-    }
-}
-
-impl Outbound for SocketOutbound {
+impl Outbound for Line {
     fn emit(&self, frame: &Frame, volatile: bool) -> Result<(), SendError> {
         if !self.take(frame, volatile) {
             return if volatile {
@@ -166,26 +141,31 @@ impl Outbound for SocketOutbound {
             };
         }
         let value = value(&frame.packet, &frame.attachments);
-        self.line
-            .send(Packet::event(self.line.path(), value), volatile)
+        self.send(Packet::event(self.path(), value), volatile)
     }
 
     fn name(&self) -> &str {
-        self.line.sid.as_str()
+        self.sid.as_str()
     }
 
     fn enter(&self, room: &RoomName) {
-        self.line.enter(room);
+        let has_left = self.has_left.lock();
+        if !*has_left {
+            self.local.add_all(self.sid, room_of_sockets(room));
+        }
     }
 
     fn exit(&self, room: &RoomName) {
-        self.line.exit(room);
+        let has_left = self.has_left.lock();
+        if !*has_left {
+            self.local.del(self.sid, room_of_sockets(room));
+        }
     }
 
     fn take(&self, frame: &Frame, volatile: bool) -> bool {
         match volatile {
-            true => self.line.has_room(),
-            false => self.line.take(&frame.packet, &frame.attachments, None),
+            true => self.has_room(),
+            false => self.count(&frame.packet, &frame.attachments, None),
         }
     }
 
@@ -201,8 +181,7 @@ impl Outbound for SocketOutbound {
         options.rooms.push(room_of_sockets(room));
         let except = except.iter().map(|name| Room::Owned((*name).to_owned()));
         options.except.extend(except);
-        self.line
-            .broadcast(Packet::event(self.line.path(), value), options, volatile)
+        self.broadcast(Packet::event(self.path(), value), options, volatile)
             .map_err(|errors| errors.len())
     }
 
@@ -215,9 +194,9 @@ impl Outbound for SocketOutbound {
             return Box::pin(std::future::ready(Err("full")));
         }
         let value = value(&frame.packet, &frame.attachments);
-        let (answers, _) = self.line.local.broadcast_with_ack(
-            Packet::event(self.line.path(), value),
-            BroadcastOptions::new(self.line.sid),
+        let (answers, _) = self.local.broadcast_with_ack(
+            Packet::event(self.path(), value),
+            BroadcastOptions::new(self.sid),
             Some(timeout),
         );
         Box::pin(async move {
@@ -259,7 +238,7 @@ impl Outbound for SocketOutbound {
         let Some(socket) = self.socket() else {
             return;
         };
-        self.line.transports.close(&socket, reason);
+        self.transports.close(&socket, reason);
     }
 }
 
@@ -271,7 +250,7 @@ pub(super) struct AckLine {
 
 impl Acknowledge for AckLine {
     fn send(self: Box<Self>, args: String, attachments: Vec<Bytes>) -> Result<(), SendError> {
-        if !self.line.take(&args, &attachments, Some(self.id)) {
+        if !self.line.count(&args, &attachments, Some(self.id)) {
             return Err(SendError::Full);
         }
         let attachments = (!attachments.is_empty()).then(|| attachments.into());
