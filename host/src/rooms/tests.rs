@@ -309,12 +309,15 @@ fn who_leaves_on_purpose_does_not_linger() {
     assert!(rooms.remove(&namespace, one).is_empty(), "left already");
 }
 
-/// Keeps the room that it is in, and what is sent to it.
+/// A room that was spoken to, and who was left out.
+type Heard = (RoomName, Vec<String>);
+
+/// Keeps the rooms that it is in, and what is sent to them.
 struct Member {
     name: String,
     rooms: Mutex<BTreeSet<RoomName>>,
     is_full: bool,
-    heard: Arc<Mutex<Vec<(RoomName, Vec<String>)>>>,
+    heard: Arc<Mutex<Vec<Heard>>>,
 }
 
 impl Outbound for Member {

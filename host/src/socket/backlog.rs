@@ -209,7 +209,7 @@ impl Counted {
     fn count(&mut self, bytes: u64, part: u64) {
         self.queued += bytes;
         self.packets += 1;
-        if self.packets % part == 0 {
+        if self.packets.is_multiple_of(part) {
             self.parts.push_back(self.queued);
         }
     }
