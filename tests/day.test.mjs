@@ -152,7 +152,7 @@ scenario("a school day: what each student hears is what the rules say", async (c
     return conversationId;
   }));
   const conversation = ({ n }) => conversations[n % (STUDENTS / 2)];
-  await Promise.all(students.map(({ name }) => talks("educator-0", name)));
+  await Promise.all([...students.map(({ name }) => name), "witness"].map((name) => talks("educator-0", name)));
 
   // Everybody comes, to any of the hosts.
   const educatorOn = async (on, n) => {
@@ -160,6 +160,7 @@ scenario("a school day: what each student hears is what the rules say", async (c
     await client.must("join-course", course(n));
     return client;
   };
+  const witness = await connect(staying[1], "witness");
   const courses = Array.from({ length: COURSES }, (_, n) => n);
   const educators = await Promise.all(courses.map((n) => educatorOn(staying[n % 2], n)));
   // Their second devices, on each host: what these have heard is heard by nobody who comes to it later.
@@ -169,14 +170,18 @@ scenario("a school day: what each student hears is what the rules say", async (c
     const own = course(Math.floor(place / hosts.length));
     return these.every((student) => student.course !== own || heard.has(student.name));
   });
+  // What is heard of those who come at a host's start is put off by it.
+  const hears = (client, names) => {
+    const told = new Set(client.heard("presence"));
+    return names.every((name) => told.has(name));
+  };
+  await waitFor(() => hears(witness, ["educator-0"]), "an educator to be told of", 30_000);
   await Promise.all(students.map(async (student) => {
     // Of those who come at the same time one may hear, or not.
     student.companions = new Set(["educator-0", partner(student).name].map((name) => `partner ${name} is online`));
     await student.comesTo(hosts[student.n % 3]);
   }));
-  // What is heard of those who come at a host's start is put off by it.
-  const isOnline = () => new Set(educators[0].heard("presence"));
-  await waitFor(() => students.every(({ name }) => isOnline().has(name)), "all to be told of", 30_000);
+  await waitFor(() => hears(educators[0], students.map(({ name }) => name)), "all to be told of", 30_000);
   await settled(...students.map(({ client }) => client));
   for (let first = 0; first < STUDENTS; first += WAVE) {
     const wave = students.slice(first, first + WAVE);

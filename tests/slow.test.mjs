@@ -13,6 +13,9 @@ import { mint } from "./harness/tokens.mjs";
 
 const MB = 1_000_000;
 
+/** Packets that may wait for one client, by default. */
+const PACKETS = 8_192;
+
 /** More than the host may take for clients that do not read, beside what it takes anyhow. */
 const MEMORY = 64 * MB;
 
@@ -131,6 +134,8 @@ for (const transport of ["websocket", "polling"]) {
         reader.received.length = 0;
       }
       assert.equal(await closedAsSlow(host), 1, `closed after ${sent} of ${bytes} bytes`);
+      // Nothing but the host holds what is not polled.
+      if (transport === "polling" && kind === "small") assert.ok(sent > PACKETS && sent < PACKETS + 1_000, `closed after ${sent}`);
       await waitFor(async () => (await connections(host)) === 2, "the end of who does not read");
       const more = host.memory().highest - before;
       context.diagnostic(`closed after ${sent} messages; ${(more / MB).toFixed(1)} MB more at most`);

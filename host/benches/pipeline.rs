@@ -38,7 +38,7 @@ use switchboard::{
     },
     pipeline::{Pipeline, now_ms},
     plugin::config::Isolation,
-    ports::{Acknowledge, CloseReason, Frame, Outbound, SendError},
+    ports::{Acknowledge, CloseReason, Frame, Lost, Outbound, SendError},
 };
 use tokio::sync::Notify;
 
@@ -62,10 +62,10 @@ impl Outbound for Out {
     }
     fn enter(&self, _: &RoomName) {}
     fn exit(&self, _: &RoomName) {}
-    fn take(&self, _: &Frame, _: bool) -> bool {
-        true
+    fn take(&self, _: &Frame, _: bool) -> Result<(), SendError> {
+        Ok(())
     }
-    fn emit_to_room(&self, _: &RoomName, _: &[&str], _: &Frame, _: bool) -> Result<(), usize> {
+    fn emit_to_room(&self, _: &RoomName, _: &[&str], _: &Frame, _: bool) -> Result<(), Lost> {
         self.0.frames.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }

@@ -54,6 +54,16 @@ pub enum SendError {
     Closed,
 }
 
+/// How many connections lost a frame that was sent to a room.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Lost {
+    /// Those that have gone meanwhile.
+    pub closed: usize,
+    /// Those whose transport is full of what the host has not sent: answers of the Socket.IO server's own to a
+    /// client that does not read them. It ends such a transport when the next ping finds no place.
+    pub full: usize,
+}
+
 /// Why a transport is closed by the host; the word that the log and the metrics use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CloseReason {
@@ -88,13 +98,13 @@ impl CloseReason {
 
 /// The outgoing side of one connection. Nothing here waits.
 pub trait Outbound: Send + Sync {
-    /// Queues a frame. A volatile one may be dropped silently.
+    /// Queues a frame. A volatile one may be lost later.
     ///
     /// # Errors
-    /// When it was not queued. Not for a volatile frame.
+    /// When it was not queued.
     fn emit(&self, frame: &Frame, volatile: bool) -> Result<(), SendError>;
 
-    /// Returns by what name the connection is left out of what is sent to a room.
+    /// Returns by what name the connection is left out of what is sent to a room. No other has had it.
     fn name(&self) -> &str;
 
     /// Lets the connection get what is sent to a room, until it ends.
@@ -103,22 +113,24 @@ pub trait Outbound: Send + Sync {
     /// Lets the connection get that no more.
     fn exit(&self, room: &RoomName);
 
-    /// Counts a frame that is about to be queued by [`Outbound::emit_to_room`]; a volatile one is not counted. Returns
-    /// whether there is room for it in the connection's outgoing queue.
-    fn take(&self, frame: &Frame, volatile: bool) -> bool;
-
-    /// Queues a frame for all connections of this one's namespace that have entered a room, but for those with
-    /// some names. It is encoded once. Whether there is room in their queues was asked before.
+    /// Counts a frame that is about to be queued by [`Outbound::emit_to_room`]; a volatile one is not counted.
     ///
     /// # Errors
-    /// How many of the connections it was not queued for since they are gone. Not for a volatile frame.
+    /// When it cannot be queued, and was not counted.
+    fn take(&self, frame: &Frame, volatile: bool) -> Result<(), SendError>;
+
+    /// Queues a frame for all connections of this one's namespace that have entered a room, but for those with
+    /// some names. It is encoded once. Whether it can be queued for them was asked before.
+    ///
+    /// # Errors
+    /// How many of them it was not queued for all the same. Not for a volatile frame.
     fn emit_to_room(
         &self,
         room: &RoomName,
         except: &[&str],
         frame: &Frame,
         volatile: bool,
-    ) -> Result<(), usize>;
+    ) -> Result<(), Lost>;
 
     /// Queues a frame that asks for an acknowledgement, and returns what resolves to the JSON array and attachments
     /// of the client's answer, or to `timeout`, `disconnected`, `invalid`, or `full` when it was not queued.

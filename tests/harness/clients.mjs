@@ -10,6 +10,9 @@ const { SWITCHBOARD_TEST_TRANSPORT: only } = process.env;
 /** What tests are run on, the first unless they say otherwise; or the one that the environment names. */
 export const TRANSPORTS = only ? [only] : ["websocket", "polling"];
 
+/** How long a connection may take, in milliseconds: some tests open hundreds at once, on a busy machine. */
+const CONNECTED = 20_000;
+
 const open = new Set();
 
 /** Closes every client that was opened since the last call. */
@@ -77,7 +80,7 @@ export class Client {
       this.socket.once("connect_error", (error) => reject(new Error(`refused: ${error.message}`)));
     });
     this.socket.connect();
-    await within(opened, SOON, "a connection");
+    await within(opened, CONNECTED, "a connection");
     return this;
   }
 

@@ -241,8 +241,8 @@ impl Executor {
             .rooms
             .emit(namespace, room, is_left_out, frame, volatile);
         self.metrics.frames.inc_by(sent.frames as u64);
-        for _ in 0..sent.closed {
-            count(&self.metrics.frames_lost, "closed");
+        for (kind, lost) in [("closed", sent.lost.closed), ("full", sent.lost.full)] {
+            (0..lost).for_each(|_| count(&self.metrics.frames_lost, kind));
         }
         let full = sent.full.into_iter();
         for connection in full.filter_map(|id| self.connections.get(id)) {
@@ -335,6 +335,7 @@ impl Executor {
                 self.metrics.frames.inc();
             }
             Err(SendError::Closed) => count(&self.metrics.frames_lost, "closed"),
+            Err(SendError::Full) if volatile => {}
             Err(SendError::Full) => self.close_slow(connection),
         }
     }

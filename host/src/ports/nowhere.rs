@@ -1,6 +1,6 @@
 //! A connection of tests that nothing is sent on.
 
-use super::{CloseReason, Frame, Outbound, SendError};
+use super::{CloseReason, Frame, Lost, Outbound, SendError};
 use crate::core::names::RoomName;
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, ready};
@@ -23,10 +23,10 @@ impl Outbound for Nowhere {
     }
     fn enter(&self, _: &RoomName) {}
     fn exit(&self, _: &RoomName) {}
-    fn take(&self, _: &Frame, _: bool) -> bool {
-        true
+    fn take(&self, _: &Frame, _: bool) -> Result<(), SendError> {
+        Ok(())
     }
-    fn emit_to_room(&self, _: &RoomName, _: &[&str], _: &Frame, _: bool) -> Result<(), usize> {
+    fn emit_to_room(&self, _: &RoomName, _: &[&str], _: &Frame, _: bool) -> Result<(), Lost> {
         Ok(())
     }
     fn emit_with_ack(

@@ -3,7 +3,7 @@
 use super::{Rooms, key::AsKey};
 use crate::{
     core::names::{ConnectionId, Namespace, RoomName},
-    ports::Frame,
+    ports::{Frame, Lost, SendError},
 };
 
 /// What became of a frame that was sent to a room.
@@ -11,8 +11,8 @@ use crate::{
 pub struct Sent {
     /// For how many connections it was queued.
     pub frames: usize,
-    /// Of how many the transport was gone.
-    pub closed: usize,
+    /// How many lost it though they were not known to be full.
+    pub lost: Lost,
     /// Those for which it was not queued since too much waits for them.
     pub full: Vec<ConnectionId>,
 }
@@ -29,28 +29,38 @@ impl Rooms {
         volatile: bool,
     ) -> Sent {
         let mut sent = Sent::default();
-        // Nobody joins or leaves meanwhile: those that are counted are those that get it.
+        // Nobody joins or leaves meanwhile: those that are counted are those that get it, but for whose
+        // socket goes in this very moment.
         let Some(entry) = self.rooms.get(&(namespace, room) as &dyn AsKey) else {
             return sent;
         };
         let mut except = Vec::new();
+        let mut any = None;
         for (id, outbound) in &entry.here {
             if is_left_out(*id) {
                 except.push(outbound.name());
-            } else if outbound.take(frame, volatile) {
-                sent.frames += 1;
-            } else {
-                except.push(outbound.name());
-                // A volatile one may be lost.
-                sent.full.extend((!volatile).then_some(*id));
+                continue;
+            }
+            match outbound.take(frame, volatile) {
+                Ok(()) => {
+                    sent.frames += 1;
+                    any = Some(outbound);
+                }
+                Err(SendError::Full) => {
+                    except.push(outbound.name());
+                    // A volatile one may be lost.
+                    sent.full.extend((!volatile).then_some(*id));
+                }
+                // Its socket is in no room any more.
+                Err(SendError::Closed) => sent.lost.closed += 1,
             }
         }
-        if sent.frames > 0
-            && let Some(any) = entry.here.values().next()
-            && let Err(closed) = any.emit_to_room(room, &except, frame, volatile)
+        if let Some(any) = any
+            && let Err(lost) = any.emit_to_room(room, &except, frame, volatile)
         {
-            sent.closed = closed;
-            sent.frames = sent.frames.saturating_sub(closed);
+            sent.frames = sent.frames.saturating_sub(lost.closed + lost.full);
+            sent.lost.closed += lost.closed;
+            sent.lost.full += lost.full;
         }
         sent
     }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::ports::{Alone, CloseReason, Frame, Nowhere, SendError};
+use crate::ports::{Alone, CloseReason, Frame, Lost, Nowhere, SendError};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
@@ -316,7 +316,7 @@ type Heard = (RoomName, Vec<String>);
 struct Member {
     name: String,
     rooms: Mutex<BTreeSet<RoomName>>,
-    is_full: bool,
+    state: Option<SendError>,
     heard: Arc<Mutex<Vec<Heard>>>,
 }
 
@@ -333,8 +333,8 @@ impl Outbound for Member {
     fn exit(&self, room: &RoomName) {
         assert!(self.rooms.lock().remove(room));
     }
-    fn take(&self, _: &Frame, _: bool) -> bool {
-        !self.is_full
+    fn take(&self, _: &Frame, _: bool) -> Result<(), SendError> {
+        self.state.map_or(Ok(()), Err)
     }
     fn emit_to_room(
         &self,
@@ -342,7 +342,7 @@ impl Outbound for Member {
         except: &[&str],
         _: &Frame,
         _: bool,
-    ) -> Result<(), usize> {
+    ) -> Result<(), Lost> {
         let except = except.iter().map(|name| (*name).to_owned()).collect();
         self.heard.lock().push((room.clone(), except));
         Ok(())
@@ -359,15 +359,20 @@ impl Outbound for Member {
 }
 
 #[test]
-fn a_rooms_frame_is_sent_once_for_all_but_who_is_left_out_or_does_not_read() {
+fn a_rooms_frame_is_sent_once_for_all_but_who_is_left_out_does_not_read_or_has_gone() {
     let (rooms, namespace, room, ann) = setting();
     let heard = Arc::new(Mutex::new(Vec::new()));
     let mut members = Vec::new();
-    for (name, is_full) in [("a", false), ("b", false), ("c", true)] {
+    for (name, state) in [
+        ("a", None),
+        ("b", None),
+        ("c", Some(SendError::Full)),
+        ("d", Some(SendError::Closed)),
+    ] {
         let member = Arc::new(Member {
             name: name.to_owned(),
             rooms: Mutex::default(),
-            is_full,
+            state,
             heard: heard.clone(),
         });
         let (id, outbound) = (ConnectionId::fresh(), member.clone() as Arc<dyn Outbound>);
@@ -383,7 +388,7 @@ fn a_rooms_frame_is_sent_once_for_all_but_who_is_left_out_or_does_not_read() {
     let emit = |volatile| rooms.emit(&namespace, &room, |id| id == first, &frame, volatile);
     let sent = Sent {
         frames: 1,
-        closed: 0,
+        lost: Lost { closed: 1, full: 0 },
         full: vec![full],
     };
     assert_eq!(emit(false), sent);
@@ -408,7 +413,7 @@ fn a_rooms_frame_is_sent_once_for_all_but_who_is_left_out_or_does_not_read() {
         rooms.end(&namespace, *id);
         rooms.remove(&namespace, *id);
     }
-    assert!((0..3).all(|number| places(number).is_empty()));
+    assert!((0..4).all(|number| places(number).is_empty()));
     assert_eq!(emit(false), Sent::default());
     assert!(heard.lock().is_empty());
 }

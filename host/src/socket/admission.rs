@@ -59,10 +59,7 @@ impl Admission {
                 burst: f64::from(config.handshake_burst),
             },
             trust_forwarded_for: config.trust_forwarded_for,
-            outgoing: Bounds {
-                packets: config.outgoing_queue,
-                bytes: config.outgoing_bytes,
-            },
+            outgoing: Bounds::of(config),
             buckets: DashMap::new(),
             admitted: AtomicU32::new(0),
             transports,

@@ -5,13 +5,16 @@
 //! The server does not say either what it still holds. But what was handed over is known, byte by byte,
 //! and what its WebSocket's stream has written, or polls have fetched; the difference waits. The server
 //! has some packets of its own, such as pings, which make that too little; when it would fall below
-//! nothing, nothing waits, and the count begins anew from there. Packets are written in their order, so
+//! nothing, nothing waits, and the count goes on from there. Packets are written in their order, so
 //! which of them wait follows from the bytes that do.
 //!
 //! What is volatile is not counted: the server keeps the latest of it only, and writes it when nothing
 //! else waits.
 
-use super::listener::{Switch, Transports};
+use super::{
+    config::SocketConfig,
+    listener::{Switch, Transports},
+};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::{
@@ -24,7 +27,7 @@ use std::{
 
 /// Into how many parts the packets that may wait are divided: where each begins is known, and so how
 /// many wait to within one part.
-const PARTS: u64 = 16;
+const PARTS: usize = 16;
 
 /// The bytes of one packet that is handed over.
 #[derive(Debug, Clone, Copy)]
@@ -67,8 +70,28 @@ fn in_frame(bytes: u64) -> u64 {
 /// How much may wait for one client.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
-    pub(super) packets: usize,
-    pub(super) bytes: usize,
+    packets: usize,
+    bytes: usize,
+}
+
+impl Bounds {
+    pub(super) fn of(config: &SocketConfig) -> Self {
+        Self {
+            packets: config.outgoing_queue,
+            bytes: config.outgoing_bytes,
+        }
+    }
+
+    /// Returns how many packets make a part.
+    fn part(self) -> usize {
+        self.packets.div_ceil(PARTS)
+    }
+
+    /// Returns how many packets wait at most, or seem to: of the part that is being written all do, though
+    /// all but one may have been written.
+    pub(super) fn most_packets(self) -> usize {
+        self.packets.saturating_add(self.part() - 1)
+    }
 }
 
 /// Counts for one transport.
@@ -87,10 +110,14 @@ pub(super) struct Backlog {
 #[derive(Debug, Default)]
 struct Counted {
     queued: u64,
-    /// What the transport had written when nothing waited, less what had been queued then.
-    base: i128,
-    /// The stream that `base` is about; none while the session polls.
+    /// How much of it was written or fetched.
+    done: u64,
+    /// What polls had fetched when it was looked last.
+    fetched: u64,
+    /// The stream on which the rest is written; none while the session polls.
     stream: Weak<Switch>,
+    /// What that had written when it was looked last.
+    written: u64,
     /// At how many bytes queued it is worth to look again.
     look_at: u64,
     /// Packets that were queued and are not known to be written.
@@ -139,7 +166,10 @@ impl Backlog {
         let has_room = self.has_room_in(&mut counted, transports, session);
         if has_room {
             let polls = counted.polls();
-            counted.count(if polls { size.fetched } else { size.written }, self.part());
+            counted.count(
+                if polls { size.fetched } else { size.written },
+                self.bounds.part() as u64,
+            );
         }
         has_room
     }
@@ -154,22 +184,11 @@ impl Backlog {
             return true;
         }
         let waits = self.look(counted, transports, session);
-        let (bytes, packets) = (self.bounds.bytes as u64, self.most_packets());
+        let (bytes, packets) = (self.bounds.bytes as u64, self.bounds.most_packets() as u64);
         counted.look_at = counted.queued + bytes.saturating_sub(waits).div_ceil(4);
         let packets_left = packets.saturating_sub(counted.packets);
         counted.look_at_packets = counted.packets + packets_left.div_ceil(4);
         waits < bytes && packets_left > 0
-    }
-
-    /// Returns how many packets make a part.
-    fn part(&self) -> u64 {
-        (self.bounds.packets as u64).div_ceil(PARTS)
-    }
-
-    /// Returns how many packets may seem to wait: of the part that is being written all do, though all
-    /// but one may have been written.
-    fn most_packets(&self) -> u64 {
-        (self.bounds.packets as u64).saturating_add(self.part() - 1)
     }
 
     /// Returns how many bytes wait.
@@ -181,12 +200,9 @@ impl Backlog {
         // What was opened as a WebSocket stays on its stream, whichever others name the session.
         let upgraded = || transports.stream_of(session);
         let stream = self.opened_on().or_else(upgraded);
-        let written = match &stream {
-            Some(stream) => stream.written(),
-            None => self.fetched.load(Ordering::Relaxed),
-        };
-        let stream = stream.as_ref().map(Arc::downgrade).unwrap_or_default();
-        counted.wait_on(stream, written, self.part())
+        let fetched = self.fetched.load(Ordering::Relaxed);
+        counted.look(stream.as_ref(), fetched);
+        counted.wait(self.bounds.part() as u64)
     }
 }
 
@@ -214,24 +230,38 @@ impl Counted {
         }
     }
 
+    /// Takes note of what was written on the stream and fetched by polls.
+    fn look(&mut self, stream: Option<&Arc<Switch>>, fetched: u64) {
+        let (known, written) = match stream {
+            Some(stream) => (Arc::downgrade(stream), stream.written()),
+            None => (Weak::new(), 0),
+        };
+        self.done += fetched - std::mem::replace(&mut self.fetched, fetched);
+        if !self.stream.ptr_eq(&known) {
+            if self.polls() {
+                // What was to be polled may be less on the stream, where attachments are not in base64.
+                self.done += self.queued.saturating_sub(self.done) / 4;
+            }
+            // Streams that name the session may come and go; what waits still does.
+            self.stream = known;
+            self.written = 0;
+        }
+        self.done += written.saturating_sub(std::mem::replace(&mut self.written, written));
+    }
+
     /// Returns how many bytes wait, and forgets the packets that do not.
-    fn wait_on(&mut self, stream: Weak<Switch>, written: u64, part: u64) -> u64 {
-        let (queued, written) = (i128::from(self.queued), i128::from(written));
-        let is_known = self.stream.ptr_eq(&stream);
-        if !is_known || queued - (written - self.base) <= 0 {
-            self.stream = stream;
-            self.base = written - queued;
+    fn wait(&mut self, part: u64) -> u64 {
+        if self.done >= self.queued {
+            self.done = self.queued;
             self.packets = 0;
             self.parts.clear();
             return 0;
         }
-        let waits = u64::try_from(queued - (written - self.base)).unwrap_or(0);
-        let done = self.queued.saturating_sub(waits);
-        while self.parts.front().is_some_and(|end| *end <= done) {
+        while self.parts.front().is_some_and(|end| *end <= self.done) {
             self.parts.pop_front();
             self.packets -= part;
         }
-        waits
+        self.queued - self.done
     }
 }
 
@@ -274,7 +304,7 @@ mod tests {
             let stream = Arc::new(Switch::default());
             let bytes = usize::MAX;
             let backlog = Backlog::new(Bounds { packets, bytes }, Some(&stream));
-            let part = packets.div_ceil(PARTS as usize);
+            let part = packets.div_ceil(PARTS);
             // Each has a size of its own.
             let mut sizes = VecDeque::new();
             let take = |sizes: &mut VecDeque<u64>| {
@@ -332,17 +362,31 @@ mod tests {
     }
 
     #[test]
-    fn a_transport_that_is_upgraded_begins_anew() {
+    fn what_waits_when_a_transport_is_upgraded_goes_on_waiting() {
         let (transports, stream) = (Transports::new("/socket.io"), Arc::new(Switch::default()));
-        let backlog = Backlog::new(bytes(1_000), None);
-        for _ in 0..5 {
-            assert!(backlog.take(text(100), &transports, "s"));
+        let backlog = Arc::new(Backlog::new(bytes(1_000), None));
+        backlog.count_polls(&transports, "s");
+        let take = || backlog.take(text(100), &transports, "s");
+        let taken = || (0..100).take_while(|_| take()).count();
+        for _ in 0..8 {
+            assert!(take());
         }
+        stream.count_written(10_000);
         transports.upgraded("s", &stream);
-        let taken = (0..100)
-            .take_while(|_| backlog.take(text(100), &transports, "s"))
-            .count();
-        assert!((10..=12).contains(&taken), "{taken}");
+        // Three quarters of it wait at least, less what is written before it is looked.
+        stream.count_written(100);
+        let more = taken();
+        assert!((5..=6).contains(&more), "{more}");
+        // The last poll fetches some, the rest is written.
+        transports.polled("s", 300);
+        assert_eq!(taken(), 3);
+        stream.count_written(500);
+        assert_eq!(taken(), 5);
+        // Who only seems to upgrade forgives nothing.
+        drop(stream);
+        let another = Arc::new(Switch::default());
+        transports.upgraded("s", &another);
+        assert!(!take());
     }
 
     #[test]

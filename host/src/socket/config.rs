@@ -28,7 +28,7 @@ pub struct SocketConfig {
     pub handshakes_per_second: u32,
     /// Connection attempts at once of one address.
     pub handshake_burst: u32,
-    /// Packets that may wait to be sent to one client; one that does not read is disconnected.
+    /// Packets that wait to be written to one client, at about which it is closed.
     pub outgoing_queue: usize,
     /// Bytes that wait for one client, at about which it is closed.
     pub outgoing_bytes: usize,
@@ -51,7 +51,7 @@ impl Default for SocketConfig {
             max_connections: 10_000,
             handshakes_per_second: 20,
             handshake_burst: 100,
-            outgoing_queue: 4_096,
+            outgoing_queue: 8_192,
             outgoing_bytes: 16 << 20,
             ack_timeout: Duration::from_secs(10),
             trust_forwarded_for: false,

@@ -61,8 +61,9 @@ pub(super) struct Switch {
     state: AtomicU8,
     written: AtomicU64,
     wakers: Mutex<[Option<Waker>; 2]>,
-    /// The session that was upgraded on this stream, to be forgotten with it.
-    session: OnceLock<(Weak<Transports>, String)>,
+    /// The session that was upgraded on this stream, to be forgotten with it, and what had been written
+    /// before.
+    session: OnceLock<(Weak<Transports>, String, u64)>,
 }
 
 impl Switch {
@@ -89,9 +90,11 @@ impl Switch {
         });
     }
 
-    /// Returns how many bytes were written to the stream.
+    /// Returns how many bytes were written to the stream, of one on which a session was upgraded since
+    /// then.
     pub(super) fn written(&self) -> u64 {
-        self.written.load(Ordering::Relaxed)
+        let before = self.session.get().map_or(0, |(.., before)| *before);
+        self.written.load(Ordering::Relaxed).saturating_sub(before)
     }
 
     pub(super) fn count_written(&self, bytes: usize) {
@@ -138,7 +141,7 @@ impl Switch {
 
 impl Drop for Switch {
     fn drop(&mut self) {
-        if let Some((transports, session)) = self.session.get()
+        if let Some((transports, session, _)) = self.session.get()
             && let Some(transports) = transports.upgrade()
         {
             // A reference to oneself cannot be upgraded any more, but compared.
@@ -246,7 +249,8 @@ impl Transports {
 
     /// Remembers a stream on which a session may have been upgraded to a WebSocket.
     pub(super) fn upgraded(self: &Arc<Self>, session: &str, switch: &Arc<Switch>) {
-        let owner = (Arc::downgrade(self), session.to_owned());
+        let before = switch.written.load(Ordering::Relaxed);
+        let owner = (Arc::downgrade(self), session.to_owned(), before);
         if switch.session.set(owner).is_ok() {
             let mut streams = self.streams.entry(session.to_owned()).or_default();
             streams.push(Arc::downgrade(switch));

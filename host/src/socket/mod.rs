@@ -19,7 +19,7 @@ mod inbound;
 pub mod listener;
 mod outbound;
 
-use self::{adapter::HostAdapter, admission::Admission, listener::Transports};
+use self::{adapter::HostAdapter, admission::Admission, backlog::Bounds, listener::Transports};
 use crate::{core::names::Namespace, metrics::Metrics, pipeline::Pipeline, ports::CloseReason};
 use axum::Router;
 use config::SocketConfig;
@@ -31,10 +31,10 @@ use tokio::sync::Semaphore;
 /// What a client may have on the wire beyond its message: the packet's type, namespace and id.
 const PACKET_OVERHEAD: usize = 64 * 1024;
 
-/// Packets that the server may have queued of its own, beside twice of what may wait of the host's:
-/// that is bounded by [`backlog`], which says whose queue is full. Who makes the server answer more than
-/// this without reading it is closed by the server.
-const OWN_PACKETS: usize = 1_024;
+/// Packets that the server may have queued of its own, such as pings and answers to CONNECT packets,
+/// beside those of the host, which [`backlog`] bounds: that says whose queue is full, and the server does
+/// not.
+const OWN_PACKETS: usize = 64;
 
 /// The Socket.IO server.
 pub struct Edge {
@@ -64,15 +64,15 @@ pub fn mount(
     // Base64 makes four characters of three bytes.
     let polling_bytes = config.max_message_bytes / 3 * 4 + PACKET_OVERHEAD;
     let wire_bytes = config.max_message_bytes + PACKET_OVERHEAD;
+    let bounds = Bounds::of(config);
     let (layer, io) = SocketIo::builder()
         .req_path(config.path.clone())
         .ping_interval(config.ping_interval)
         .ping_timeout(config.ping_timeout)
         .max_payload(polling_bytes as u64)
         .max_buffer_size(
-            config
-                .outgoing_queue
-                .saturating_mul(2)
+            bounds
+                .most_packets()
                 .saturating_add(OWN_PACKETS)
                 .min(Semaphore::MAX_PERMITS),
         )

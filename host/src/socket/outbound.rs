@@ -9,7 +9,7 @@ use super::{
 use crate::{
     core::{names::RoomName, payload},
     metrics::{Metrics, count},
-    ports::{Acknowledge, CloseReason, Frame, Outbound, SendError},
+    ports::{Acknowledge, CloseReason, Frame, Lost, Outbound, SendError},
 };
 use bytes::Bytes;
 use futures_util::{StreamExt, future::BoxFuture};
@@ -20,25 +20,43 @@ use socketioxide_core::{
     adapter::{BroadcastFlags, BroadcastOptions, Room},
     packet::Packet,
 };
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 /// The outgoing side of one connection.
 ///
 /// The sockets of a namespace are in the library's rooms as their connections are in the host's, since
 /// it encodes a packet for a room once. Each is in a room of its own besides, by which it is left out.
+/// A client that leaves the namespace and enters it again has the same socket's id, but another line.
 pub(super) struct Line {
     sid: Sid,
+    /// The room of its own.
+    own: String,
     local: Local,
     backlog: Arc<Backlog>,
     transports: Arc<Transports>,
     io: SocketIo<HostAdapter>,
     metrics: Arc<Metrics>,
-    /// Whether the socket has left the namespace: nothing would take it out of a room again.
-    has_left: Mutex<bool>,
+    /// Whether the socket has left the namespace. Nothing is sent any more then, and nothing would take
+    /// it out of a room again.
+    has_left: AtomicBool,
+    /// Held while the socket enters a room, or is about to leave all of them.
+    moving: Mutex<()>,
 }
 
-/// What goes before the name of a host's room; the ids of sockets have no colon.
+/// What goes before the name of a host's room.
 const ROOM: &str = "room:";
+
+/// What goes before the name of a line's own.
+const OWN: &str = "own:";
+
+/// How many lines there have been.
+static LINES: AtomicU64 = AtomicU64::new(0);
 
 fn room_of_sockets(room: &RoomName) -> Room {
     Room::Owned([ROOM, room.as_str()].concat())
@@ -53,39 +71,57 @@ impl Line {
     /// Returns the line of a socket that its namespace is about to take in.
     pub(super) fn new(edge: &Edge, local: Local, sid: Sid, backlog: Arc<Backlog>) -> Self {
         backlog.count_polls(&edge.transports, sid.as_str());
-        local.add_all(sid, sid);
+        let own = format!("{OWN}{}", LINES.fetch_add(1, Ordering::Relaxed));
+        local.add_all(sid, own.clone());
         Self {
             sid,
+            own,
             local,
             backlog,
             transports: edge.transports.clone(),
             io: edge.io.clone(),
             metrics: edge.metrics.clone(),
-            has_left: Mutex::new(false),
+            has_left: AtomicBool::new(false),
+            moving: Mutex::new(()),
         }
     }
 
     /// Returns the socket while it is there.
     fn socket(&self) -> Option<SocketRef<HostAdapter>> {
+        if self.has_left() {
+            return None;
+        }
         self.io.of(self.path().as_str())?.get_socket(self.sid)
     }
 
     /// Takes note that the socket leaves the namespace, which takes it out of all rooms.
     pub(super) fn leave(&self) {
-        *self.has_left.lock() = true;
+        let _moving = self.moving.lock();
+        self.has_left.store(true, Ordering::Release);
     }
 
-    /// Counts a packet that is about to be sent. Returns false, and does not, when too much waits
-    /// already.
-    fn count(&self, text: &str, attachments: &[Bytes], ack: Option<i64>) -> bool {
+    fn has_left(&self) -> bool {
+        self.has_left.load(Ordering::Acquire)
+    }
+
+    /// Counts a packet that is about to be sent, unless it cannot be.
+    fn count(&self, text: &str, attachments: &[Bytes], ack: Option<i64>) -> Result<(), SendError> {
         let head = head(self.local.path(), attachments.len(), ack);
         let size = Size::of(head + text.len(), attachments);
-        self.backlog.take(size, &self.transports, self.sid.as_str())
+        let (transports, session) = (&self.transports, self.sid.as_str());
+        self.if_there(|| self.backlog.take(size, transports, session))
     }
 
     /// Tells whether more may wait.
     fn has_room(&self) -> bool {
         self.backlog.has_room(&self.transports, self.sid.as_str())
+    }
+
+    fn if_there(&self, has_room: impl FnOnce() -> bool) -> Result<(), SendError> {
+        if self.has_left() {
+            return Err(SendError::Closed);
+        }
+        has_room().then_some(()).ok_or(SendError::Full)
     }
 
     fn send(&self, packet: Packet, volatile: bool) -> Result<(), SendError> {
@@ -133,38 +169,33 @@ fn head(path: &str, attachments: usize, ack: Option<i64>) -> usize {
 
 impl Outbound for Line {
     fn emit(&self, frame: &Frame, volatile: bool) -> Result<(), SendError> {
-        if !self.take(frame, volatile) {
-            return if volatile {
-                Ok(())
-            } else {
-                Err(SendError::Full)
-            };
-        }
+        self.take(frame, volatile)?;
         let value = value(&frame.packet, &frame.attachments);
         self.send(Packet::event(self.path(), value), volatile)
     }
 
     fn name(&self) -> &str {
-        self.sid.as_str()
+        &self.own
     }
 
     fn enter(&self, room: &RoomName) {
-        let has_left = self.has_left.lock();
-        if !*has_left {
-            self.local.add_all(self.sid, room_of_sockets(room));
+        let _moving = self.moving.lock();
+        if !self.has_left() {
+            // Its own once more: who has just left the namespace with the same id may have taken it along.
+            let rooms = vec![Room::Owned(self.own.clone()), room_of_sockets(room)];
+            self.local.add_all(self.sid, rooms);
         }
     }
 
     fn exit(&self, room: &RoomName) {
-        let has_left = self.has_left.lock();
-        if !*has_left {
+        if !self.has_left() {
             self.local.del(self.sid, room_of_sockets(room));
         }
     }
 
-    fn take(&self, frame: &Frame, volatile: bool) -> bool {
+    fn take(&self, frame: &Frame, volatile: bool) -> Result<(), SendError> {
         match volatile {
-            true => self.has_room(),
+            true => self.if_there(|| self.has_room()),
             false => self.count(&frame.packet, &frame.attachments, None),
         }
     }
@@ -175,14 +206,20 @@ impl Outbound for Line {
         except: &[&str],
         frame: &Frame,
         volatile: bool,
-    ) -> Result<(), usize> {
+    ) -> Result<(), Lost> {
         let value = value(&frame.packet, &frame.attachments);
         let mut options = BroadcastOptions::default();
         options.rooms.push(room_of_sockets(room));
         let except = except.iter().map(|name| Room::Owned((*name).to_owned()));
         options.except.extend(except);
         self.broadcast(Packet::event(self.path(), value), options, volatile)
-            .map_err(|errors| errors.len())
+            .map_err(|errors| {
+                let is_full =
+                    |error: &&SocketError| matches!(error, SocketError::InternalChannelFull);
+                let full = errors.iter().filter(is_full).count();
+                let closed = errors.len() - full;
+                Lost { closed, full }
+            })
     }
 
     fn emit_with_ack(
@@ -190,8 +227,12 @@ impl Outbound for Line {
         frame: &Frame,
         timeout: Duration,
     ) -> BoxFuture<'static, Result<(String, Vec<Bytes>), &'static str>> {
-        if !self.take(frame, false) {
-            return Box::pin(std::future::ready(Err("full")));
+        if let Err(error) = self.take(frame, false) {
+            let word = match error {
+                SendError::Full => "full",
+                SendError::Closed => "disconnected",
+            };
+            return Box::pin(std::future::ready(Err(word)));
         }
         let value = value(&frame.packet, &frame.attachments);
         let (answers, _) = self.local.broadcast_with_ack(
@@ -228,7 +269,9 @@ impl Outbound for Line {
         let Some(socket) = self.socket() else {
             return;
         };
-        if let Err(SocketError::InternalChannelFull) = socket.disconnect() {
+        if !self.has_room() {
+            self.close_transport(CloseReason::SlowConsumer);
+        } else if let Err(SocketError::InternalChannelFull) = socket.disconnect() {
             self.close_transport(CloseReason::SlowConsumer);
         }
     }
@@ -250,9 +293,7 @@ pub(super) struct AckLine {
 
 impl Acknowledge for AckLine {
     fn send(self: Box<Self>, args: String, attachments: Vec<Bytes>) -> Result<(), SendError> {
-        if !self.line.count(&args, &attachments, Some(self.id)) {
-            return Err(SendError::Full);
-        }
+        self.line.count(&args, &attachments, Some(self.id))?;
         let attachments = (!attachments.is_empty()).then(|| attachments.into());
         let value = Value::Str(Str::from(args), attachments);
         self.line
