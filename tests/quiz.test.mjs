@@ -373,9 +373,10 @@ scenario("hundreds answer at once, and educators hear of it once a second", asyn
     await tom.nextEvent("quiz-progress", isLast, 20_000);
   }
   const apart = times.slice(1).map((time, n) => time - times[n]);
-  // What was sent a second apart may arrive a little less apart.
   assert.ok(apart.length >= 3, apart.join());
-  assert.ok(apart.every((milliseconds) => milliseconds > 800), apart.join());
+  // One may come late on a busy machine and the next in time; but never does one more come than there are seconds.
+  const tooMany = times.some((from, n) => times.slice(n + 2).some((to, more) => to - from < 1_000 * (more + 1)));
+  assert.ok(!tooMany, apart.join());
   const page = await tell("quiz-results", { quizId, limit: 150 });
   assert.deepEqual([page.results.length, page.after], [150, users.toSorted()[149]]);
   assert.equal((await tell("quiz-results", { quizId, after: page.after })).results.length, 50);
