@@ -59,8 +59,8 @@ pub enum SendError {
 pub struct Lost {
     /// Those that have gone meanwhile.
     pub closed: usize,
-    /// Those whose transport is full of what the host has not sent: answers of the Socket.IO server's own to a
-    /// client that does not read them. It ends such a transport when the next ping finds no place.
+    /// Those whose transport is full of packets that the host does not count: answers of the Socket.IO server's
+    /// own to a client that does not read them. It ends such a transport when the next ping finds no place.
     pub full: usize,
 }
 

@@ -58,8 +58,7 @@ impl DisconnectHandler<HostAdapter, AtOnce> for Ended {
         reason: DisconnectReason,
         leave: fn(Arc<Socket<HostAdapter>>),
     ) {
-        self.line.leave();
-        leave(socket.clone());
+        self.line.leave(|| leave(socket.clone()));
         let is_last = self.transport.leave();
         // After any other end the transport is gone already.
         if is_last

@@ -284,6 +284,8 @@ impl Transports {
     pub(super) fn polled(&self, session: &str, bytes: u64) {
         if let Some(backlog) = self.polls.get(session).and_then(|entry| entry.upgrade()) {
             backlog.count_fetched(bytes);
+            // The server's own packets in it, which are not counted, are forgotten at once.
+            backlog.waits(self, session);
         }
     }
 

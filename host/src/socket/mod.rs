@@ -31,9 +31,7 @@ use tokio::sync::Semaphore;
 /// What a client may have on the wire beyond its message: the packet's type, namespace and id.
 const PACKET_OVERHEAD: usize = 64 * 1024;
 
-/// Packets that the server may have queued of its own, such as pings and answers to CONNECT packets,
-/// beside those of the host, which [`backlog`] bounds: that says whose queue is full, and the server does
-/// not.
+/// Packets that the server may have queued of its own, such as pings and answers to CONNECT packets.
 const OWN_PACKETS: usize = 64;
 
 /// The Socket.IO server.
@@ -70,9 +68,12 @@ pub fn mount(
         .ping_interval(config.ping_interval)
         .ping_timeout(config.ping_timeout)
         .max_payload(polling_bytes as u64)
+        // Longer than what `backlog` lets wait, which it may take for less by what the server has written of its
+        // own: the server does not say whose queue is full.
         .max_buffer_size(
             bounds
                 .most_packets()
+                .saturating_mul(2)
                 .saturating_add(OWN_PACKETS)
                 .min(Semaphore::MAX_PERMITS),
         )

@@ -13,7 +13,6 @@ use crate::{
 };
 use bytes::Bytes;
 use futures_util::{StreamExt, future::BoxFuture};
-use parking_lot::Mutex;
 use socketioxide::{SocketError, SocketIo, extract::SocketRef};
 use socketioxide_core::{
     Sid, Str, Value,
@@ -45,8 +44,6 @@ pub(super) struct Line {
     /// Whether the socket has left the namespace. Nothing is sent any more then, and nothing would take
     /// it out of a room again.
     has_left: AtomicBool,
-    /// Held while the socket enters a room, or is about to leave all of them.
-    moving: Mutex<()>,
 }
 
 /// What goes before the name of a host's room.
@@ -72,7 +69,9 @@ impl Line {
     pub(super) fn new(edge: &Edge, local: Local, sid: Sid, backlog: Arc<Backlog>) -> Self {
         backlog.count_polls(&edge.transports, sid.as_str());
         let own = format!("{OWN}{}", LINES.fetch_add(1, Ordering::Relaxed));
+        let moving = backlog.moving.lock();
         local.add_all(sid, own.clone());
+        drop(moving);
         Self {
             sid,
             own,
@@ -82,7 +81,6 @@ impl Line {
             io: edge.io.clone(),
             metrics: edge.metrics.clone(),
             has_left: AtomicBool::new(false),
-            moving: Mutex::new(()),
         }
     }
 
@@ -94,10 +92,11 @@ impl Line {
         self.io.of(self.path().as_str())?.get_socket(self.sid)
     }
 
-    /// Takes note that the socket leaves the namespace, which takes it out of all rooms.
-    pub(super) fn leave(&self) {
-        let _moving = self.moving.lock();
+    /// Lets the socket leave the namespace, which takes it out of all rooms.
+    pub(super) fn leave(&self, leave: impl FnOnce()) {
+        let _moving = self.backlog.moving.lock();
         self.has_left.store(true, Ordering::Release);
+        leave();
     }
 
     fn has_left(&self) -> bool {
@@ -179,11 +178,9 @@ impl Outbound for Line {
     }
 
     fn enter(&self, room: &RoomName) {
-        let _moving = self.moving.lock();
+        let _moving = self.backlog.moving.lock();
         if !self.has_left() {
-            // Its own once more: who has just left the namespace with the same id may have taken it along.
-            let rooms = vec![Room::Owned(self.own.clone()), room_of_sockets(room)];
-            self.local.add_all(self.sid, rooms);
+            self.local.add_all(self.sid, room_of_sockets(room));
         }
     }
 
@@ -269,9 +266,7 @@ impl Outbound for Line {
         let Some(socket) = self.socket() else {
             return;
         };
-        if !self.has_room() {
-            self.close_transport(CloseReason::SlowConsumer);
-        } else if let Err(SocketError::InternalChannelFull) = socket.disconnect() {
+        if let Err(SocketError::InternalChannelFull) = socket.disconnect() {
             self.close_transport(CloseReason::SlowConsumer);
         }
     }
