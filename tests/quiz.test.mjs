@@ -374,9 +374,13 @@ scenario("hundreds answer at once, and educators hear of it once a second", asyn
   }
   const apart = times.slice(1).map((time, n) => time - times[n]);
   assert.ok(apart.length >= 3, apart.join());
-  // One may come late on a busy machine and the next in time; but never does one more come than there are seconds.
-  const tooMany = times.some((from, n) => times.slice(n + 2).some((to, more) => to - from < 1_000 * (more + 1)));
-  assert.ok(!tooMany, apart.join());
+  // A little less apart than they were sent; by more only behind one that came as late. Of the first nobody knows.
+  let late = Infinity;
+  for (const gap of apart) {
+    assert.ok(gap > 800 - late, apart.join());
+    late = Math.max(0, (late === Infinity ? 0 : late) + gap - 1_000);
+  }
+  assert.ok(apart.reduce((sum, gap) => sum + gap) > 1_000 * (apart.length - 1), apart.join());
   const page = await tell("quiz-results", { quizId, limit: 150 });
   assert.deepEqual([page.results.length, page.after], [150, users.toSorted()[149]]);
   assert.equal((await tell("quiz-results", { quizId, after: page.after })).results.length, 50);

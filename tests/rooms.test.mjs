@@ -3,9 +3,11 @@
 import assert from "node:assert/strict";
 import { connect, settled, TRANSPORTS } from "./harness/clients.mjs";
 import { waitFor } from "./harness/deadline.mjs";
+import { frames } from "./harness/frames.mjs";
 import { Redis } from "./harness/redis.mjs";
 import { hostForFile, scenario, startHost } from "./harness/scenario.mjs";
 import { SUITES } from "./harness/suites.mjs";
+import { mint } from "./harness/tokens.mjs";
 
 const host = hostForFile(SUITES.rooms);
 
@@ -166,6 +168,41 @@ for (const transport of TRANSPORTS) {
 }
 
 const user = (name) => connect(host, name, { claims: { username: name } });
+
+for (const transport of TRANSPORTS) {
+  scenario(`who leaves the namespace and comes back on the same transport is in the rooms that they join then (${transport})`, async () => {
+    const host = await startHost({ plugins: ["rooms"] });
+    const other = await connect(host, "other");
+    await other.must("room:join", { roomId: "room" });
+    const token = mint({ userId: "again" });
+    const client = await frames(host, transport).authenticate(token);
+    const edit = (roomId, changes) => `42["document:edit",${JSON.stringify({ roomId, changes })}]`;
+    const heard = () => client.received.filter((frame) => String(frame).includes("document:edit")).map((frame) => /changes":"(\w+)"/.exec(frame)[1]);
+    for (let time = 0; time < 10; time += 1) {
+      await client.send(`421["room:join",{"roomId":"room"}]`);
+      await client.text("431[");
+      client.received.length = 0;
+      // What it has said it does not hear, what others say it hears once.
+      await client.send(edit("room", `own${time}`));
+      await other.nextEvent("document:edit", ({ changes }) => changes === `own${time}`);
+      other.emit("document:edit", { roomId: "room", changes: `first${time}` });
+      other.emit("document:edit", { roomId: "room", changes: `last${time}` });
+      await waitFor(() => heard().includes(`last${time}`), "what was said last");
+      assert.deepEqual(heard(), [`first${time}`, `last${time}`]);
+      // What it says just before it leaves is said behind its back.
+      await client.send(edit("room", `bye${time}`));
+      await client.send("41");
+      await client.send(`40${JSON.stringify({ token })}`);
+      await client.text("40");
+      await client.text('42["session"');
+    }
+    other.emit("document:edit", { roomId: "room", changes: "away" });
+    await settled(other);
+    await client.send(`421["room:join",{"roomId":"lobby"}]`);
+    await client.text("431[");
+    assert.ok(!heard().includes("away"), "it has not come back to the room");
+  });
+}
 
 scenario("payloads that are wrong name the argument", async () => {
   const roomId = newRoom();
