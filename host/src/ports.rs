@@ -223,7 +223,7 @@ impl PluginInfo {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum CallError {
     /// It did not answer in time.
-    #[error("no answer within {0:?}")]
+    #[error("no answer within its deadline, {0:?}")]
     Timeout(Duration),
     /// It trapped; the text is for the operator.
     #[error("trap: {0}")]

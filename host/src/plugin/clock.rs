@@ -17,10 +17,6 @@ use std::{
 /// How long a guest runs before it lets others run; the deadline of a call is watched apart from it.
 const TIME_SLICE: Duration = Duration::from_millis(1);
 
-/// Ticks in which no guest has run, after which the clock rests. Where events come more often than
-/// that, none has to wake it.
-const TICKS_BEFORE_REST: u32 = 2;
-
 /// How often a clock that rests looks whether it is needed at all.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -70,8 +66,8 @@ impl Clock {
             is_wanted,
             rests,
         } = &*self.0;
-        // Written at most once a tick, since all threads come by here. Where it is set, several ticks
-        // are still to come.
+        // Written at most once a tick, since all threads come by here. Where it is set, a tick is still
+        // to come.
         if is_wanted.load(Ordering::Relaxed) {
             return;
         }
@@ -86,21 +82,15 @@ impl Clock {
 
 impl Shared {
     fn run(&self, mut tick: impl FnMut(bool) -> bool) {
-        let mut idle = 0;
         loop {
             std::thread::sleep(TIME_SLICE);
             if !tick(true) {
                 return;
             }
+            // Whoever has found it wanted since the tick needs one more.
             if self.is_wanted.swap(false, Ordering::SeqCst) {
-                idle = 0;
                 continue;
             }
-            idle += 1;
-            if idle < TICKS_BEFORE_REST {
-                continue;
-            }
-            idle = 0;
             self.rests.store(true, Ordering::SeqCst);
             // Whoever wanted it before has not seen that it rests; whoever does now wakes it.
             while !self.is_wanted.load(Ordering::SeqCst) {
@@ -110,6 +100,8 @@ impl Shared {
                 }
             }
             self.rests.store(false, Ordering::SeqCst);
+            // The next tick is for whoever woke it; who comes after that says so again.
+            self.is_wanted.store(false, Ordering::SeqCst);
         }
     }
 }
@@ -157,7 +149,7 @@ mod tests {
     async fn it_does_not_rest_while_something_gives_way_again_and_again() {
         let (clock, ticks) = counting();
         let call = async {
-            let end = ticks.load(Ordering::Relaxed) + u64::from(TICKS_BEFORE_REST) * 5;
+            let end = ticks.load(Ordering::Relaxed) + 10;
             while ticks.load(Ordering::Relaxed) < end {
                 let before = ticks.load(Ordering::Relaxed);
                 until(|| ticks.load(Ordering::Relaxed) > before);

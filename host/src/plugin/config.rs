@@ -20,7 +20,7 @@ pub struct PluginsConfig {
     /// Where compiled code is kept; a folder of the user's cache when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache_dir: Option<PathBuf>,
-    /// How long a plugin may take for one event.
+    /// How much of the processor's time a plugin may take for one event.
     #[serde(with = "humantime_serde")]
     pub deadline: Duration,
     /// Megabytes of memory that one instance may use.

@@ -1,27 +1,80 @@
 //! How long a call may take, and where it goes on when it takes long.
+//!
+//! A call may use so much of the processor's time. By the clock on the wall a call that others keep from
+//! running, on a busy machine, would be at fault, and its plugin be quarantined for it.
 
 use super::{engine::LongCalls, guest::Waits};
 use crate::ports::CallError;
 use futures_util::future::BoxFuture;
+use rustix::time::{ClockId, clock_gettime};
 use std::{
     future::{Future, poll_fn},
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
 };
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout};
+use tokio_util::task::AbortOnDropHandle;
 
 /// How long the calls of one event may wait for the store together.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+/// By how much the clock on the wall may be ahead of the time that a call has used: it may sleep, or be
+/// kept from running.
+const PATIENCE: u32 = 10;
 
 /// How often a call may give way before it is a long one. The first slice of its time is a part of
 /// one, as it begins between two ticks of the clock.
 const SHORT_SLICES: u32 = 2;
 
+/// A call that ends once it has used up its time.
+struct Metered<T> {
+    call: BoxFuture<'static, Result<T, CallError>>,
+    deadline: Duration,
+    used: Duration,
+    /// Most calls end with their first slice, which is not worth a look at the clock.
+    has_begun: bool,
+}
+
+impl<T> Metered<T> {
+    fn new(deadline: Duration, call: BoxFuture<'static, Result<T, CallError>>) -> Self {
+        Self {
+            call,
+            deadline,
+            used: Duration::ZERO,
+            has_begun: false,
+        }
+    }
+}
+
+impl<T> Future for Metered<T> {
+    type Output = Result<T, CallError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if !std::mem::replace(&mut self.has_begun, true) {
+            return self.call.as_mut().poll(context);
+        }
+        let before = time_of_thread();
+        let polled = self.call.as_mut().poll(context);
+        self.used += time_of_thread().saturating_sub(before);
+        if polled.is_pending() && self.used >= self.deadline {
+            return Poll::Ready(Err(CallError::Timeout(self.deadline)));
+        }
+        polled
+    }
+}
+
+/// Returns how much of the processor's time this thread has used.
+fn time_of_thread() -> Duration {
+    // Never negative, and never without an answer for the thread that asks.
+    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
+}
+
 /// A call that runs: here as long as it is short, and then among the long ones.
 enum Running<T> {
-    Here(BoxFuture<'static, T>, u32),
-    Apart(tokio_util::task::AbortOnDropHandle<T>),
+    Here(Metered<T>, u32),
+    Apart(AbortOnDropHandle<Result<T, CallError>>),
+    Moving,
 }
 
 impl<T: Send + 'static> Running<T> {
@@ -35,8 +88,8 @@ impl<T: Send + 'static> Running<T> {
             return self.poll_apart(context);
         };
         long.clock.wind();
-        if let Poll::Ready(result) = call.as_mut().poll(context) {
-            return Poll::Ready(Ok(result));
+        if let Poll::Ready(result) = Pin::new(call).poll(context) {
+            return Poll::Ready(result);
         }
         // What does not wait has used its slice up.
         if waits.is_waiting() {
@@ -46,23 +99,26 @@ impl<T: Send + 'static> Running<T> {
         if *slices < SHORT_SLICES {
             return Poll::Pending;
         }
-        let call = std::mem::replace(call, Box::pin(std::future::pending()));
-        *self = Self::Apart(long.spawn(call));
+        if let Self::Here(call, _) = std::mem::replace(self, Self::Moving) {
+            *self = Self::Apart(long.spawn(call));
+        }
         self.poll_apart(context)
     }
 
     fn poll_apart(&mut self, context: &mut Context<'_>) -> Poll<Result<T, CallError>> {
         match self {
-            Self::Here(..) => Poll::Pending,
+            Self::Here(..) | Self::Moving => Poll::Pending,
             Self::Apart(call) => Pin::new(call).poll(context).map(|ended| {
-                ended.map_err(|error| CallError::Unavailable(format!("the call ended: {error}")))
+                ended.unwrap_or_else(|error| {
+                    Err(CallError::Unavailable(format!("the call ended: {error}")))
+                })
             }),
         }
     }
 }
 
-/// Runs a call until its deadline, which is as much later as it waits for the store. One that is
-/// given up is dropped, and its instance with it.
+/// Runs a call until it has used `deadline` of the processor's time, or has taken `PATIENCE` times that
+/// besides waiting for the store. One that is given up is dropped, and its instance with it.
 ///
 /// # Errors
 /// The call's own; `Timeout`; `Unavailable` when the store is waited for too long.
@@ -73,24 +129,27 @@ pub(super) async fn in_time<T: Send + 'static>(
     long: &LongCalls,
     call: BoxFuture<'static, Result<T, CallError>>,
 ) -> Result<T, CallError> {
-    let mut running = Running::Here(call, 0);
+    let mut running = Running::Here(Metered::new(deadline, call), 0);
     let mut call = std::pin::pin!(poll_fn(|context| running.poll(context, waits, long)));
     // Most calls end at once, and need no timer.
     if let Poll::Ready(result) = futures_util::poll!(call.as_mut()) {
-        return result.flatten();
+        return result;
     }
-    let mut waited = Duration::ZERO;
+    let longest = deadline.saturating_mul(PATIENCE);
     loop {
-        if let Ok(result) = timeout_at(start + deadline + waited, call.as_mut()).await {
-            return result.flatten();
-        }
-        let before = std::mem::replace(&mut waited, waits.total());
-        if waited > LONGEST_WAIT {
+        let waited = waits.total();
+        let Some(patience) = LONGEST_WAIT.checked_sub(waited) else {
             let why = format!("state was waited for {LONGEST_WAIT:?}");
             return Err(CallError::Unavailable(why));
-        }
-        if waited == before {
+        };
+        let took = start.elapsed().saturating_sub(waited);
+        let Some(left) = longest.checked_sub(took) else {
             return Err(CallError::Timeout(deadline));
+        };
+        // What is left of either is used up at the earliest then.
+        let look = left.min(patience) + Duration::from_millis(1);
+        if let Ok(result) = timeout(look, call.as_mut()).await {
+            return result;
         }
     }
 }
@@ -103,13 +162,16 @@ mod tests {
 
     const DEADLINE: Duration = Duration::from_secs(1);
 
+    fn long() -> LongCalls {
+        LongCalls::start(Clock::start(|_| true).unwrap()).unwrap()
+    }
+
     async fn run(
         waits: Arc<Waits>,
         call: impl Future<Output = Result<u8, CallError>> + Send + 'static,
     ) -> (Result<u8, CallError>, Duration) {
-        let long = LongCalls::start(Clock::start(|_| true).unwrap()).unwrap();
         let start = Instant::now();
-        let result = in_time(start, DEADLINE, &waits, &long, Box::pin(call)).await;
+        let result = in_time(start, DEADLINE, &waits, &long(), Box::pin(call)).await;
         (result, start.elapsed())
     }
 
@@ -138,7 +200,41 @@ mod tests {
         })
         .await;
         assert!(matches!(result, Err(CallError::Timeout(_))), "{result:?}");
-        assert!(took < Duration::from_secs(3) + DEADLINE * 2, "{took:?}");
+        let longest = DEADLINE * PATIENCE;
+        assert!(took >= longest, "{took:?}");
+        assert!(took < longest + Duration::from_secs(4), "{took:?}");
+    }
+
+    #[tokio::test]
+    async fn a_call_that_is_kept_from_running_is_not_at_fault() {
+        let deadline = Duration::from_millis(300);
+        let call = Box::pin(async move {
+            tokio::time::sleep(deadline + deadline / 10).await;
+            Ok(1)
+        });
+        let start = Instant::now();
+        let result = in_time(start, deadline, &Waits::default(), &long(), call).await;
+        assert_eq!(result.unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_call_that_runs_ends_when_its_time_is_used_up() {
+        let deadline = Duration::from_millis(50);
+        let (told, mut used) = tokio::sync::watch::channel(Duration::ZERO);
+        let call: BoxFuture<'static, Result<u8, CallError>> = Box::pin(async move {
+            let mut used = Duration::ZERO;
+            loop {
+                let before = time_of_thread();
+                while time_of_thread() - before < Duration::from_millis(1) {}
+                used += time_of_thread() - before;
+                told.send_replace(used);
+                tokio::task::yield_now().await;
+            }
+        });
+        let result = Metered::new(deadline, call).await;
+        assert!(matches!(result, Err(CallError::Timeout(_))), "{result:?}");
+        let used = *used.borrow_and_update();
+        assert!(used >= deadline && used < deadline * 2, "{used:?}");
     }
 
     #[tokio::test(start_paused = true)]
@@ -154,13 +250,13 @@ mod tests {
             matches!(result, Err(CallError::Unavailable(_))),
             "{result:?}"
         );
-        assert!(took <= LONGEST_WAIT + DEADLINE * 2, "{took:?}");
+        assert!(took <= LONGEST_WAIT + DEADLINE, "{took:?}");
     }
 
     #[tokio::test]
     async fn a_call_that_gives_way_again_and_again_goes_on_apart_and_ends_when_given_up() {
         let (told, dropped) = oneshot::channel::<()>();
-        let long = LongCalls::start(Clock::start(|_| true).unwrap()).unwrap();
+        let long = long();
         let here = std::thread::current().id();
         let (moved, elsewhere) = oneshot::channel();
         let call: BoxFuture<'static, Result<u8, CallError>> = Box::pin(async move {

@@ -2,7 +2,6 @@
 
 use super::{clock::Clock, config::PluginsConfig};
 use anyhow::{Context, Result};
-use futures_util::future::BoxFuture;
 use std::sync::Arc;
 use tokio::runtime::{self, Runtime};
 use tokio_util::task::AbortOnDropHandle;
@@ -16,6 +15,13 @@ const WASM_STACK: usize = 512 << 10;
 
 /// The stack that a call runs on: the guest's, and room for the host functions that it calls.
 const CALL_STACK: usize = 1 << 20;
+
+/// The niceness of threads that compile, for which nobody waits.
+const COMPILES: i32 = 15;
+
+/// The niceness of threads for long calls: they give way at once to those of the sockets, and have
+/// about a quarter of a core that something else keeps busy.
+const CALLS: i32 = 5;
 
 /// Returns the engine, and its clock for as long as the engine lives.
 ///
@@ -85,7 +91,7 @@ impl Compiler {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .thread_name(|number| format!("compiler {number}"))
-            .start_handler(|_| lower_priority())
+            .start_handler(|_| lower_priority(COMPILES))
             .build()
             .context("the compiler's threads could not be started")?;
         Ok(Self(Arc::new(pool)))
@@ -114,7 +120,7 @@ impl LongCalls {
     pub(super) fn start(clock: Clock) -> Result<Self> {
         let runtime = runtime::Builder::new_multi_thread()
             .thread_name("long calls")
-            .on_thread_start(lower_priority)
+            .on_thread_start(|| lower_priority(CALLS))
             .global_queue_interval(1)
             .enable_all()
             .build()
@@ -128,7 +134,7 @@ impl LongCalls {
     /// Goes on with a call, until it ends or what is returned is dropped.
     pub(super) fn spawn<T: Send + 'static>(
         &self,
-        call: BoxFuture<'static, T>,
+        call: impl Future<Output = T> + Send + 'static,
     ) -> AbortOnDropHandle<T> {
         let clock = self.clock.clone();
         let call = async move { clock.during(call).await };
@@ -149,12 +155,12 @@ impl Drop for LongCalls {
 
 /// On Linux niceness is a thread's own; elsewhere it would be the whole process's.
 #[cfg(target_os = "linux")]
-fn lower_priority() {
+fn lower_priority(niceness: i32) {
     let thread = rustix::thread::gettid();
-    if let Err(error) = rustix::process::setpriority_process(Some(thread), 15) {
-        tracing::debug!(%error, "the compiler's priority could not be lowered");
+    if let Err(error) = rustix::process::setpriority_process(Some(thread), niceness) {
+        tracing::debug!(%error, "a thread's priority could not be lowered");
     }
 }
 
 #[cfg(not(target_os = "linux"))]
-fn lower_priority() {}
+fn lower_priority(_: i32) {}
