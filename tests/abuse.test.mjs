@@ -193,3 +193,36 @@ scenario("events that are not valid are counted like others", async () => {
   assert.equal(codes.filter((code) => code === "INVALID_PAYLOAD").length, 5);
   assert.equal(codes.filter((code) => code === "RATE_LIMITED").length, 15);
 });
+
+scenario("who reads no answers is not read from for ever, and loses none of them", async () => {
+  const host = await startHost({ plugins: ["probe"] });
+  const client = await frames(host, "websocket").authenticate(mint({ userId: "deaf" }));
+  const [names, size] = [200, 900_000];
+  const before = host.memory().now;
+  client.pause();
+  // The Socket.IO server answers these by itself, with the name.
+  for (let n = 0; n < names; n += 1) await client.send(`40/${n}-${"x".repeat(size)},`);
+  const untaken = () => client.socket.bufferedAmount;
+  let [last, since] = [untaken(), performance.now()];
+  await waitFor(() => {
+    if (untaken() !== last) [last, since] = [untaken(), performance.now()];
+    return performance.now() - since > 1_000;
+  }, "the host to take no more", 30_000);
+  const most = (names * size) / 2;
+  assert.ok(untaken() > most, `${untaken()} bytes were left`);
+  assert.ok(host.memory().highest - before < most, `${host.memory().highest - before} bytes more memory`);
+  client.socket.resume();
+  for (let n = 0; n < names; n += 1) await client.text(`44/${n}-`);
+  await client.send('427["probe:echo",1]');
+  await client.text("437[");
+});
+
+scenario("who posts the name of a namespace that is far too long is closed, and others are answered", async () => {
+  const host = await startHost({ plugins: ["probe"] });
+  const client = await frames(host, "polling").authenticate(mint({ userId: "wordy" }));
+  await client.send(`40/${"x".repeat(250)},`, "40/unknown,");
+  await client.text(`44/${"x".repeat(250)},`);
+  await client.text("44/unknown,");
+  await client.send(`40/${"x".repeat(100_000)},`);
+  await waitFor(() => client.closed, "the end of the session");
+});

@@ -3,6 +3,7 @@
 use super::{
     backlog::{Backlog, Bounds},
     config::SocketConfig,
+    intake,
     listener::{PeerAddress, Switch, Transports},
 };
 use crate::{
@@ -152,6 +153,10 @@ pub(super) async fn admit(
     let session = session.to_owned();
     let switch = request.extensions().get::<Arc<Switch>>().cloned();
     let is_poll = request.method() == Method::GET;
+    let request = match *request.method() == Method::POST {
+        true => request.map(intake::checked),
+        false => request,
+    };
     let response = next.run(request).await;
     if is_poll && response.status() == StatusCode::OK {
         let fetched = response.body().size_hint().exact().unwrap_or(0);

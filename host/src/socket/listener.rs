@@ -5,7 +5,7 @@
 //! packet, as if the client had sent it: the server then writes out what is queued and closes. What
 //! has not ended some seconds later, or is to end at once, is cut.
 
-use super::{adapter::HostAdapter, backlog::Backlog};
+use super::{adapter::HostAdapter, backlog::Backlog, intake::Throttle};
 use crate::ports::CloseReason;
 use axum::{Router, body::Body, extract::Request};
 use dashmap::DashMap;
@@ -157,6 +157,7 @@ impl Drop for Switch {
 struct SwitchedStream {
     stream: TcpStream,
     switch: Arc<Switch>,
+    throttle: Throttle,
     close_packet_read: bool,
     _open: OpenStream,
 }
@@ -172,9 +173,13 @@ impl AsyncRead for SwitchedStream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.switch.state() == OPEN {
-            let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
-            if read.is_ready() {
-                return read;
+            if self.throttle.poll_allowed(cx).is_ready() {
+                let before = buffer.filled().len();
+                let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+                if read.is_ready() {
+                    self.throttle.read(buffer.filled().len() - before);
+                    return read;
+                }
             }
             self.switch.remember(0, cx);
         }
@@ -197,8 +202,15 @@ impl AsyncWrite for SwitchedStream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let Self { stream, switch, .. } = self.get_mut();
-        switch.poll_write(cx, |cx| Pin::new(stream).poll_write(cx, bytes))
+        let Self {
+            stream,
+            switch,
+            throttle,
+            ..
+        } = self.get_mut();
+        let written = switch.poll_write(cx, |cx| Pin::new(stream).poll_write(cx, bytes));
+        throttle.wrote(&written);
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -218,8 +230,15 @@ impl AsyncWrite for SwitchedStream {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let Self { stream, switch, .. } = self.get_mut();
-        switch.poll_write(cx, |cx| Pin::new(stream).poll_write_vectored(cx, slices))
+        let Self {
+            stream,
+            switch,
+            throttle,
+            ..
+        } = self.get_mut();
+        let written = switch.poll_write(cx, |cx| Pin::new(stream).poll_write_vectored(cx, slices));
+        throttle.wrote(&written);
+        written
     }
 }
 
@@ -399,6 +418,7 @@ pub async fn serve(
         let io = SwitchedStream {
             stream,
             switch: switch.clone(),
+            throttle: Throttle::default(),
             close_packet_read: false,
             _open: OpenStream(open.clone()),
         };

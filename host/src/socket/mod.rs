@@ -8,6 +8,7 @@
 //! | [`adapter`] | makes the delivery of a namespace reachable |
 //! | [`admission`] | how often an address may knock |
 //! | [`backlog`] | how much waits for a client that does not read |
+//! | [`intake`] | what is taken in from a client that does not read |
 //! | [`listener`] | accepts TCP streams, and can end each |
 
 mod adapter;
@@ -16,6 +17,7 @@ mod backlog;
 pub mod config;
 mod handshake;
 mod inbound;
+mod intake;
 pub mod listener;
 mod outbound;
 
