@@ -207,7 +207,7 @@ scenario("who reads no answers is not read from for ever, and loses none of them
   await waitFor(() => {
     if (untaken() !== last) [last, since] = [untaken(), performance.now()];
     return performance.now() - since > 1_000;
-  }, "the host to take no more", 30_000);
+  }, "the host to take no more", 15_000);
   const most = (names * size) / 2;
   assert.ok(untaken() > most, `${untaken()} bytes were left`);
   assert.ok(host.memory().highest - before < most, `${host.memory().highest - before} bytes more memory`);

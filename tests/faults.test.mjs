@@ -6,6 +6,8 @@ import { waitFor } from "./harness/deadline.mjs";
 import { hostForFile, scenario, startHost } from "./harness/scenario.mjs";
 
 const MB = 1024 * 1024;
+/** How long the answer to an event may take that uses up its time, of which it gets less on a busy machine. */
+const LONG = 30_000;
 const host = hostForFile({ plugins: ["faulty", "probe"], deadline: "1s", memoryMb: 64 });
 
 /** Event → the code that its sender gets. */
@@ -35,7 +37,7 @@ const faults = {
 for (const transport of TRANSPORTS) {
   scenario(`each fault is answered with its code, and disturbs nobody (${transport})`, async () => {
     // One user alone, whose faults cannot put the plugin into quarantine.
-    const poison = await connect(host, "poison", { transport });
+    const poison = await connect(host, "poison", { transport, patience: LONG });
     const bystander = await connect(host, "bystander", { transport });
     for (const [name, code] of Object.entries(faults)) {
       const [error] = await Promise.all([poison.error(name), bystander.must("probe:echo", name)]);
@@ -100,7 +102,7 @@ scenario("another plugin's events go on while one loops", async () => {
   const client = await connect(slow, "measured");
   await latencies(client, 200);
   const alone = await latencies(client, 500);
-  const poison = await connect(slow, "poison");
+  const poison = await connect(slow, "poison", { patience: LONG });
   let looping = true;
   const loops = (async () => {
     while (looping) await poison.error("faulty:loop");

@@ -237,8 +237,8 @@ pub enum CallError {
         /// When trying again may help.
         retry_after_ms: u64,
     },
-    /// The host could not run it now: no instance could be had. Not the plugin's fault.
-    #[error("no instance to be had: {0}")]
+    /// The host could not run it now, or not go on with it. Not the plugin's fault.
+    #[error("it could not be run: {0}")]
     Unavailable(String),
 }
 

@@ -8,7 +8,7 @@ use std::{
     pin::pin,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread::Thread,
     time::Duration,
@@ -27,9 +27,21 @@ pub(super) struct Clock(Arc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     thread: OnceLock<Thread>,
-    /// Whether a guest has run since the last tick.
+    /// How many guests run now. It ticks as long as there is one, which may be for any time before it
+    /// comes to where it gives way.
+    running: AtomicUsize,
+    /// Whether a guest has begun to run since the last tick.
     is_wanted: AtomicBool,
     rests: AtomicBool,
+}
+
+/// A guest that runs.
+struct Running<'a>(&'a Shared);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl Clock {
@@ -52,56 +64,56 @@ impl Clock {
     /// polled again, and so goes on having a clock.
     pub(super) async fn during<T>(&self, call: impl Future<Output = T>) -> T {
         let mut call = pin!(call);
-        poll_fn(|context| {
-            self.wind();
-            call.as_mut().poll(context)
-        })
-        .await
+        poll_fn(|context| self.ticking(|| call.as_mut().poll(context))).await
     }
 
-    /// Makes the clock tick some more times.
-    pub(super) fn wind(&self) {
-        let Shared {
-            thread,
-            is_wanted,
-            rests,
-        } = &*self.0;
-        // Written at most once a tick, since all threads come by here. Where it is set, a tick is still
-        // to come.
-        if is_wanted.load(Ordering::Relaxed) {
-            return;
-        }
-        is_wanted.store(true, Ordering::SeqCst);
-        if rests.load(Ordering::SeqCst)
-            && let Some(thread) = thread.get()
-        {
-            thread.unpark();
-        }
+    /// Runs what a guest runs in once, while the clock ticks.
+    pub(super) fn ticking<T>(&self, run: impl FnOnce() -> T) -> T {
+        let _running = self.0.enter();
+        run()
     }
 }
 
 impl Shared {
+    fn enter(&self) -> Running<'_> {
+        self.running.fetch_add(1, Ordering::SeqCst);
+        // Written at most once a tick, since all threads come by here.
+        if !self.is_wanted.load(Ordering::Relaxed) {
+            self.is_wanted.store(true, Ordering::Relaxed);
+        }
+        // Either it is seen here that the clock rests, or there that a guest runs.
+        if self.rests.load(Ordering::SeqCst)
+            && let Some(thread) = self.thread.get()
+        {
+            thread.unpark();
+        }
+        Running(self)
+    }
+
+    fn is_needed(&self) -> bool {
+        self.running.load(Ordering::SeqCst) > 0 || self.is_wanted.load(Ordering::Relaxed)
+    }
+
     fn run(&self, mut tick: impl FnMut(bool) -> bool) {
         loop {
             std::thread::sleep(TIME_SLICE);
             if !tick(true) {
                 return;
             }
-            // Whoever has found it wanted since the tick needs one more.
-            if self.is_wanted.swap(false, Ordering::SeqCst) {
+            // Where events come that often, none has to wake it.
+            if self.is_needed() {
+                self.is_wanted.store(false, Ordering::Relaxed);
                 continue;
             }
             self.rests.store(true, Ordering::SeqCst);
-            // Whoever wanted it before has not seen that it rests; whoever does now wakes it.
-            while !self.is_wanted.load(Ordering::SeqCst) {
+            while !self.is_needed() {
                 std::thread::park_timeout(LOOK_EVERY);
                 if !tick(false) {
                     return;
                 }
             }
             self.rests.store(false, Ordering::SeqCst);
-            // The next tick is for whoever woke it; who comes after that says so again.
-            self.is_wanted.store(false, Ordering::SeqCst);
+            self.is_wanted.store(false, Ordering::Relaxed);
         }
     }
 }
@@ -142,6 +154,19 @@ mod tests {
             clock
                 .during(async { until(|| ticks.load(Ordering::Relaxed) > before) })
                 .await;
+        }
+    }
+
+    #[tokio::test]
+    async fn it_ticks_for_one_that_has_been_kept_from_running() {
+        let (clock, ticks) = counting();
+        for time in [0, 1, 2, 5, 20] {
+            let call = async {
+                std::thread::sleep(Duration::from_millis(time));
+                let before = ticks.load(Ordering::Relaxed);
+                until(|| ticks.load(Ordering::Relaxed) > before + 1);
+            };
+            clock.during(call).await;
         }
     }
 

@@ -87,8 +87,7 @@ impl<T: Send + 'static> Running<T> {
         let Self::Here(call, slices) = self else {
             return self.poll_apart(context);
         };
-        long.clock.wind();
-        if let Poll::Ready(result) = Pin::new(call).poll(context) {
+        if let Poll::Ready(result) = long.clock.ticking(|| Pin::new(call).poll(context)) {
             return Poll::Ready(result);
         }
         // What does not wait has used its slice up.
@@ -121,7 +120,8 @@ impl<T: Send + 'static> Running<T> {
 /// besides waiting for the store. One that is given up is dropped, and its instance with it.
 ///
 /// # Errors
-/// The call's own; `Timeout`; `Unavailable` when the store is waited for too long.
+/// The call's own; `Timeout` when its time is used up; `Unavailable` when the store is waited for too
+/// long, or the call does not get to use its time.
 pub(super) async fn in_time<T: Send + 'static>(
     start: Instant,
     deadline: Duration,
@@ -144,7 +144,8 @@ pub(super) async fn in_time<T: Send + 'static>(
         };
         let took = start.elapsed().saturating_sub(waited);
         let Some(left) = longest.checked_sub(took) else {
-            return Err(CallError::Timeout(deadline));
+            let why = format!("it slept or was kept from running for {longest:?}");
+            return Err(CallError::Unavailable(why));
         };
         // What is left of either is used up at the earliest then.
         let look = left.min(patience) + Duration::from_millis(1);
@@ -189,7 +190,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_comes_on_top_of_the_waiting_does() {
+    async fn what_comes_on_top_of_the_waiting_has_a_bound_of_its_own() {
         let waits = Arc::new(Waits::default());
         let inside = waits.clone();
         let (result, took) = run(waits, async move {
@@ -199,7 +200,10 @@ mod tests {
             std::future::pending().await
         })
         .await;
-        assert!(matches!(result, Err(CallError::Timeout(_))), "{result:?}");
+        assert!(
+            matches!(result, Err(CallError::Unavailable(_))),
+            "{result:?}"
+        );
         let longest = DEADLINE * PATIENCE;
         assert!(took >= longest, "{took:?}");
         assert!(took < longest + Duration::from_secs(4), "{took:?}");

@@ -9,16 +9,20 @@ use std::{
     io,
     pin::Pin,
     task::{Context, Poll, Waker},
-    time::{Duration, Instant},
+    time::Duration,
 };
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep_until};
 
-/// Bytes that are read from a stream on which nothing can be written, besides as many as are written.
-const ALLOWANCE: usize = 1 << 20;
+/// Bytes that are read from a stream on which nothing can be written, before it is read no more.
+const ALLOWANCE: i64 = 4 << 20;
 
-/// How long a stream must have been written to without a halt, or not at all, until what was queued for
-/// it counts as written; and how often it is looked whether more may be read.
+/// How long a stream must have taken all that was written, or have been left alone, until what was
+/// queued for it counts as written.
 const QUIET: Duration = Duration::from_millis(100);
+
+/// Bytes that are read of it then, and how often, so that a client that is slow is still heard to live.
+const TRICKLE: i64 = 1_024;
+const TRICKLE_EVERY: Duration = Duration::from_secs(1);
 
 /// Bytes that the name of a namespace may have in a CONNECT packet that is posted.
 const LONGEST_NAME: usize = 256;
@@ -26,36 +30,36 @@ const LONGEST_NAME: usize = 256;
 /// What separates the packets of one request (Engine.IO protocol 4, "HTTP long-polling").
 const SEPARATOR: u8 = 0x1e;
 
-/// The reading of one stream: held back while its peer reads less than it sends.
+/// The reading of one stream: held back while its peer does not read. What is written meanwhile earns
+/// it nothing, since what the host itself has sent may be that.
 #[derive(Debug, Default)]
 pub(super) struct Throttle {
-    /// Since when nothing could be written, the last time that was so; forgotten when it is long ago.
+    /// When something could not be written, or could be again, the last time; forgotten when that is
+    /// long ago.
     halted: Option<Instant>,
-    /// Whether that is so now.
+    /// Whether nothing can be written now.
     is_halted: bool,
-    /// Bytes that may be read all the same.
-    left: usize,
-    /// When to look again, while none may, and who waits for that.
+    /// Bytes that may be read since then; what was read beyond it is owed.
+    left: i64,
+    /// When some more may be, while none may.
+    trickle: Option<Instant>,
+    /// When to look again, and who waits for that.
     look: Option<(Pin<Box<Sleep>>, Waker)>,
 }
 
 impl Throttle {
     /// Takes note of what came of writing to the stream.
     pub(super) fn wrote(&mut self, written: &Poll<io::Result<usize>>) {
-        match written {
-            Poll::Pending => {
-                if self.halted.replace(Instant::now()).is_none() {
-                    self.left = ALLOWANCE;
-                }
-                self.is_halted = true;
+        if written.is_pending() {
+            if self.halted.replace(Instant::now()).is_none() {
+                self.left = ALLOWANCE;
             }
-            Poll::Ready(written) => {
-                self.is_halted = false;
-                let written = *written.as_ref().unwrap_or(&0);
-                self.left = self.left.saturating_add(written).min(ALLOWANCE);
-                if let Some((_, waker)) = &self.look {
-                    waker.wake_by_ref();
-                }
+            self.is_halted = true;
+        } else if std::mem::take(&mut self.is_halted) {
+            self.halted = Some(Instant::now());
+            // It is looked earlier now.
+            if let Some((_, waker)) = self.look.take() {
+                waker.wake();
             }
         }
     }
@@ -63,20 +67,29 @@ impl Throttle {
     /// Is ready when the stream may be read.
     pub(super) fn poll_allowed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while let Some(halted) = self.halted {
-            if !self.is_halted && halted.elapsed() >= QUIET {
+            let (now, quiet) = (Instant::now(), halted + QUIET);
+            if !self.is_halted && now >= quiet {
                 self.halted = None;
                 break;
             }
             if self.left > 0 {
                 break;
             }
-            let waits = || (Box::pin(sleep(QUIET)), cx.waker().clone());
-            let (look, waker) = self.look.get_or_insert_with(waits);
-            waker.clone_from(cx.waker());
+            let trickle = *self.trickle.get_or_insert(now + TRICKLE_EVERY);
+            if now >= trickle {
+                self.left = self.left.saturating_add(TRICKLE);
+                self.trickle = None;
+                continue;
+            }
+            let until = match self.is_halted {
+                true => trickle,
+                false => trickle.min(quiet),
+            };
+            let mut look = Box::pin(sleep_until(until));
             if look.as_mut().poll(cx).is_pending() {
+                self.look = Some((look, cx.waker().clone()));
                 return Poll::Pending;
             }
-            self.look = None;
         }
         self.look = None;
         Poll::Ready(())
@@ -84,6 +97,7 @@ impl Throttle {
 
     /// Takes note of how many bytes were read.
     pub(super) fn read(&mut self, bytes: usize) {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
         self.left = self.left.saturating_sub(bytes);
     }
 }
@@ -143,7 +157,9 @@ impl At {
 mod tests {
     use super::*;
     use futures_util::poll;
-    use std::future::poll_fn;
+    use parking_lot::Mutex;
+    use std::{future::poll_fn, sync::Arc};
+    use tokio::time::timeout_at;
 
     #[tokio::test]
     async fn names_of_namespaces_are_bounded_wherever_they_are_cut() {
@@ -184,36 +200,89 @@ mod tests {
         poll!(poll_fn(|cx| throttle.poll_allowed(cx))).is_ready()
     }
 
-    #[tokio::test]
+    /// Returns how many bytes are read in a while if there are always more, in reads of so many.
+    async fn read_during(throttle: &mut Throttle, time: Duration, size: usize) -> usize {
+        let (end, mut read) = (Instant::now() + time, 0);
+        while timeout_at(end, poll_fn(|cx| throttle.poll_allowed(cx)))
+            .await
+            .is_ok()
+        {
+            throttle.read(size);
+            read += size;
+            if read > 100 << 20 {
+                break;
+            }
+        }
+        read
+    }
+
+    const LONG: Duration = Duration::from_secs(100);
+    const ALL: usize = 100 << 20;
+
+    #[tokio::test(start_paused = true)]
     async fn what_is_written_without_a_halt_holds_nothing_back() {
         let mut throttle = Throttle::default();
-        for _ in 0..10 {
-            throttle.read(ALLOWANCE);
-            throttle.wrote(&Poll::Ready(Ok(1)));
-            assert!(may_read(&mut throttle).await);
+        throttle.wrote(&Poll::Ready(Ok(1)));
+        assert!(read_during(&mut throttle, LONG, 1 << 16).await >= ALL);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_reads_nothing_is_read_no_more_but_for_a_trickle() {
+        for size in [1, 1_000, 1 << 16] {
+            let mut throttle = Throttle::default();
+            throttle.wrote(&Poll::Pending);
+            let read = read_during(&mut throttle, LONG, size).await as i64;
+            let most = ALLOWANCE + TRICKLE * 100 + size as i64;
+            assert!((ALLOWANCE..=most).contains(&read), "{size}: {read}");
         }
     }
 
-    #[tokio::test]
-    async fn who_reads_nothing_is_not_read_from_for_ever() {
+    #[tokio::test(start_paused = true)]
+    async fn who_reads_by_fits_and_starts_is_read_no_faster() {
         let mut throttle = Throttle::default();
         throttle.wrote(&Poll::Pending);
-        throttle.read(ALLOWANCE - 1);
-        assert!(may_read(&mut throttle).await);
-        throttle.read(1);
-        assert!(!may_read(&mut throttle).await);
+        let mut read = 0;
+        for _ in 0..100 {
+            read += read_during(&mut throttle, Duration::from_secs(1), 1_000).await as i64;
+            throttle.wrote(&Poll::Ready(Ok(1 << 20)));
+            // Before the next packet is written.
+            read += read_during(&mut throttle, QUIET / 2, 1_000).await as i64;
+            throttle.wrote(&Poll::Pending);
+        }
+        let most = ALLOWANCE + TRICKLE * 110;
+        assert!((ALLOWANCE..=most).contains(&read), "{read}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_read_everything_is_read_again_at_once() {
+        let mut throttle = Throttle::default();
         throttle.wrote(&Poll::Pending);
+        throttle.read(usize::MAX);
         assert!(!may_read(&mut throttle).await);
-        // As much as it reads.
-        throttle.wrote(&Poll::Ready(Ok(10)));
-        throttle.wrote(&Poll::Pending);
-        poll_fn(|cx| throttle.poll_allowed(cx)).await;
-        throttle.read(10);
-        assert!(!may_read(&mut throttle).await);
-        // And again when it has read everything.
+        let wrote = Instant::now() + LONG;
+        tokio::time::advance(LONG).await;
         throttle.wrote(&Poll::Ready(Ok(1)));
-        throttle.read(1);
+        assert!(!may_read(&mut throttle).await);
         poll_fn(|cx| throttle.poll_allowed(cx)).await;
-        assert!(throttle.halted.is_none());
+        let took = Instant::now() - wrote;
+        assert!(took >= QUIET && took < QUIET * 2, "{took:?}");
+        assert!(read_during(&mut throttle, LONG, 1 << 16).await >= ALL);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_to_read_is_woken_when_something_could_be_written() {
+        let throttle = Arc::new(Mutex::new(Throttle::default()));
+        throttle.lock().wrote(&Poll::Pending);
+        throttle.lock().read(usize::MAX);
+        let waiting = tokio::spawn({
+            let throttle = throttle.clone();
+            async move { poll_fn(|cx| throttle.lock().poll_allowed(cx)).await }
+        });
+        tokio::time::sleep(TRICKLE_EVERY / 2).await;
+        assert!(throttle.lock().look.is_some());
+        let start = Instant::now();
+        throttle.lock().wrote(&Poll::Ready(Ok(1)));
+        waiting.await.unwrap();
+        assert!(start.elapsed() < QUIET * 2);
     }
 }
