@@ -85,6 +85,16 @@ scenario("an event that does not end is not waited for past the deadline", async
   assert.ok(performance.now() - start >= 400, "the deadline was given");
 });
 
+scenario("a client in the middle of a frame does not hold up the end", async () => {
+  const host = await startHost({ plugins: ["probe"], drainTimeout: "60s" });
+  const client = await frames(host, "websocket").authenticate(mint({ userId: "halting" }));
+  // The head of a text frame of 1,000 bytes, masked with zeros, and nothing of it.
+  client.socket._socket.write(Buffer.from([0x81, 0xfe, 0x03, 0xe8, 0, 0, 0, 0]));
+  await (await connect(host, "other")).must("probe:echo", 1);
+  host.signal("SIGTERM");
+  assert.equal((await within(host.exit, 15_000, "the end")).code, 0);
+});
+
 scenario("while draining the host says that it is not ready, and accepts nobody", async () => {
   const host = await startHost({ plugins: ["probe"], deadline: "20s", drainTimeout: "20s" });
   const client = await connect(host, "slow", { patience: BUSY });

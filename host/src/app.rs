@@ -165,6 +165,7 @@ impl App {
             listener,
             router,
             config.socket.max_connections * STREAMS_PER_CONNECTION + 64,
+            config.socket.outgoing_bytes,
             pipeline.stopping.clone(),
             streams.clone(),
         ));

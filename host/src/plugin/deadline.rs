@@ -10,7 +10,11 @@ use rustix::time::{ClockId, clock_gettime};
 use std::{
     future::{Future, poll_fn},
     pin::Pin,
-    task::{Context, Poll},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
     time::Duration,
 };
 use tokio::time::{Instant, timeout};
@@ -23,25 +27,37 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// kept from running.
 const PATIENCE: u32 = 10;
 
+/// How much later than that it may be noticed.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
 /// How often a call may give way before it is a long one. The first slice of its time is a part of
 /// one, as it begins between two ticks of the clock.
 const SHORT_SLICES: u32 = 2;
 
-/// A call that ends once it has used up its time.
+/// A call that ends once it has used up its time. What it sleeps is its own doing, too.
 struct Metered<T> {
     call: BoxFuture<'static, Result<T, CallError>>,
+    waits: Arc<Waits>,
     deadline: Duration,
     used: Duration,
+    /// Since when it waits for something else than its turn or the store.
+    asleep: Option<Instant>,
     /// Most calls end with their first slice, which is not worth a look at the clock.
     has_begun: bool,
 }
 
 impl<T> Metered<T> {
-    fn new(deadline: Duration, call: BoxFuture<'static, Result<T, CallError>>) -> Self {
+    fn new(
+        deadline: Duration,
+        waits: Arc<Waits>,
+        call: BoxFuture<'static, Result<T, CallError>>,
+    ) -> Self {
         Self {
             call,
+            waits,
             deadline,
             used: Duration::ZERO,
+            asleep: None,
             has_begun: false,
         }
     }
@@ -54,13 +70,43 @@ impl<T> Future for Metered<T> {
         if !std::mem::replace(&mut self.has_begun, true) {
             return self.call.as_mut().poll(context);
         }
+        if let Some(since) = self.asleep.take() {
+            self.used += since.elapsed();
+        }
+        let noticed = Arc::new(Noticed {
+            waker: context.waker().clone(),
+            is_woken: AtomicBool::new(false),
+        });
         let before = time_of_thread();
-        let polled = self.call.as_mut().poll(context);
+        let waker = Waker::from(noticed.clone());
+        let polled = self.call.as_mut().poll(&mut Context::from_waker(&waker));
         self.used += time_of_thread().saturating_sub(before);
+        // Who gives way wakes itself.
+        let gives_way = noticed.is_woken.load(Ordering::Relaxed);
+        if polled.is_pending() && !gives_way && !self.waits.is_waiting() {
+            self.asleep = Some(Instant::now());
+        }
         if polled.is_pending() && self.used >= self.deadline {
             return Poll::Ready(Err(CallError::Timeout(self.deadline)));
         }
         polled
+    }
+}
+
+/// A waker that notices when it is used.
+struct Noticed {
+    waker: Waker,
+    is_woken: AtomicBool,
+}
+
+impl Wake for Noticed {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.is_woken.store(true, Ordering::Relaxed);
+        self.waker.wake_by_ref();
     }
 }
 
@@ -116,8 +162,9 @@ impl<T: Send + 'static> Running<T> {
     }
 }
 
-/// Runs a call until it has used `deadline` of the processor's time, or has taken `PATIENCE` times that
-/// besides waiting for the store. One that is given up is dropped, and its instance with it.
+/// Runs a call until it has used `deadline` of the processor's time or slept so long, or has taken
+/// `PATIENCE` times that besides waiting for the store. One that is given up is dropped, and its
+/// instance with it.
 ///
 /// # Errors
 /// The call's own; `Timeout` when its time is used up; `Unavailable` when the store is waited for too
@@ -125,11 +172,11 @@ impl<T: Send + 'static> Running<T> {
 pub(super) async fn in_time<T: Send + 'static>(
     start: Instant,
     deadline: Duration,
-    waits: &Waits,
+    waits: &Arc<Waits>,
     long: &LongCalls,
     call: BoxFuture<'static, Result<T, CallError>>,
 ) -> Result<T, CallError> {
-    let mut running = Running::Here(Metered::new(deadline, call), 0);
+    let mut running = Running::Here(Metered::new(deadline, waits.clone(), call), 0);
     let mut call = std::pin::pin!(poll_fn(|context| running.poll(context, waits, long)));
     // Most calls end at once, and need no timer.
     if let Poll::Ready(result) = futures_util::poll!(call.as_mut()) {
@@ -144,11 +191,11 @@ pub(super) async fn in_time<T: Send + 'static>(
         };
         let took = start.elapsed().saturating_sub(waited);
         let Some(left) = longest.checked_sub(took) else {
-            let why = format!("it slept or was kept from running for {longest:?}");
+            let why = format!("it was kept from running for {longest:?}");
             return Err(CallError::Unavailable(why));
         };
         // What is left of either is used up at the earliest then.
-        let look = left.min(patience) + Duration::from_millis(1);
+        let look = left.min(patience) + LOOK_AGAIN;
         if let Ok(result) = timeout(look, call.as_mut()).await {
             return result;
         }
@@ -158,7 +205,6 @@ pub(super) async fn in_time<T: Send + 'static>(
 #[cfg(test)]
 mod tests {
     use super::{super::clock::Clock, *};
-    use std::sync::Arc;
     use tokio::sync::oneshot;
 
     const DEADLINE: Duration = Duration::from_secs(1);
@@ -200,25 +246,61 @@ mod tests {
             std::future::pending().await
         })
         .await;
-        assert!(
-            matches!(result, Err(CallError::Unavailable(_))),
-            "{result:?}"
-        );
+        assert!(matches!(result, Err(CallError::Timeout(_))), "{result:?}");
         let longest = DEADLINE * PATIENCE;
         assert!(took >= longest, "{took:?}");
         assert!(took < longest + Duration::from_secs(4), "{took:?}");
     }
 
-    #[tokio::test]
+    /// A call that gives way, and is kept from running so long each time.
+    async fn kept_from_running(times: u32, time: Duration) -> Result<u8, CallError> {
+        let mut call = Metered::new(
+            DEADLINE,
+            Arc::default(),
+            Box::pin(async move {
+                for _ in 0..times {
+                    let mut gave_way = false;
+                    poll_fn(|context| {
+                        if std::mem::replace(&mut gave_way, true) {
+                            return Poll::Ready(());
+                        }
+                        context.waker().wake_by_ref();
+                        Poll::Pending
+                    })
+                    .await;
+                }
+                Ok(1)
+            }),
+        );
+        loop {
+            if let Poll::Ready(result) = futures_util::poll!(&mut call) {
+                return result;
+            }
+            tokio::time::sleep(time).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_call_that_is_kept_from_running_is_not_at_fault() {
-        let deadline = Duration::from_millis(300);
-        let call = Box::pin(async move {
-            tokio::time::sleep(deadline + deadline / 10).await;
-            Ok(1)
-        });
-        let start = Instant::now();
-        let result = in_time(start, deadline, &Waits::default(), &long(), call).await;
+        let result = kept_from_running(100, DEADLINE).await;
         assert_eq!(result.unwrap(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_sleeps_is() {
+        for (times, in_time) in [(8, true), (12, false)] {
+            let call = Box::pin(async move {
+                for _ in 0..times {
+                    tokio::time::sleep(DEADLINE / 10).await;
+                }
+                Ok(1)
+            });
+            let result = Metered::new(DEADLINE, Arc::default(), call).await;
+            match in_time {
+                true => assert_eq!(result.unwrap(), 1),
+                false => assert!(matches!(result, Err(CallError::Timeout(_))), "{result:?}"),
+            }
+        }
     }
 
     #[tokio::test]
@@ -235,7 +317,7 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         });
-        let result = Metered::new(deadline, call).await;
+        let result = Metered::new(deadline, Arc::default(), call).await;
         assert!(matches!(result, Err(CallError::Timeout(_))), "{result:?}");
         let used = *used.borrow_and_update();
         assert!(used >= deadline && used < deadline * 2, "{used:?}");
@@ -275,7 +357,7 @@ mod tests {
                 }
             }
         });
-        let waits = Waits::default();
+        let waits = Arc::default();
         let deadline = Duration::from_millis(50);
         let result = in_time(Instant::now(), deadline, &waits, &long, call).await;
         assert!(matches!(result, Err(CallError::Timeout(_))), "{result:?}");

@@ -11,7 +11,10 @@ use std::{
     task::{Context, Poll, Waker},
     time::Duration,
 };
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::{
+    task::coop::has_budget_remaining,
+    time::{Instant, Sleep, sleep_until},
+};
 
 /// Bytes that are read from a stream on which nothing can be written, before it is read no more.
 const ALLOWANCE: i64 = 4 << 20;
@@ -21,7 +24,7 @@ const ALLOWANCE: i64 = 4 << 20;
 const QUIET: Duration = Duration::from_millis(100);
 
 /// Bytes that are read of it then, and how often, so that a client that is slow is still heard to live.
-const TRICKLE: i64 = 1_024;
+const TRICKLE: i64 = 4_096;
 const TRICKLE_EVERY: Duration = Duration::from_secs(1);
 
 /// Bytes that the name of a namespace may have in a CONNECT packet that is posted.
@@ -30,10 +33,20 @@ const LONGEST_NAME: usize = 256;
 /// What separates the packets of one request (Engine.IO protocol 4, "HTTP long-polling").
 const SEPARATOR: u8 = 0x1e;
 
-/// The reading of one stream: held back while its peer does not read. What is written meanwhile earns
-/// it nothing, since what the host itself has sent may be that.
-#[derive(Debug, Default)]
+/// By how much the server's answers are longer at most than what they answer, the shortest packets.
+const AMPLIFIED: u64 = 4;
+
+/// The reading of one stream: held back while its peer does not read. It has read what it was answered
+/// when nothing waits to be written for a while, or as much was written as could wait when it was held
+/// back: packets are written in their order.
+#[derive(Debug)]
 pub(super) struct Throttle {
+    /// How many bytes may wait that the host itself has sent.
+    outgoing_bytes: u64,
+    /// Bytes that were written.
+    written: u64,
+    /// How many they are when everything was written that waited while it was held back.
+    mark: Option<u64>,
     /// When something could not be written, or could be again, the last time; forgotten when that is
     /// long ago.
     halted: Option<Instant>,
@@ -48,14 +61,39 @@ pub(super) struct Throttle {
 }
 
 impl Throttle {
+    pub(super) fn new(outgoing_bytes: usize) -> Self {
+        Self {
+            outgoing_bytes: outgoing_bytes as u64,
+            written: 0,
+            mark: None,
+            halted: None,
+            is_halted: false,
+            left: 0,
+            trickle: None,
+            look: None,
+        }
+    }
+
+    fn refill(&mut self) {
+        self.left = ALLOWANCE;
+        self.mark = None;
+        self.trickle = None;
+    }
+
     /// Takes note of what came of writing to the stream.
     pub(super) fn wrote(&mut self, written: &Poll<io::Result<usize>>) {
-        if written.is_pending() {
-            if self.halted.replace(Instant::now()).is_none() {
-                self.left = ALLOWANCE;
+        if let Poll::Ready(Ok(bytes)) = written {
+            self.written += *bytes as u64;
+        }
+        // A task that has used up its turn is told the same as one whose stream is full.
+        if written.is_pending() && has_budget_remaining() {
+            let now = Instant::now();
+            let goes_on = |halted: Instant| self.is_halted || now < halted + QUIET;
+            if !self.halted.replace(now).is_some_and(goes_on) {
+                self.refill();
             }
             self.is_halted = true;
-        } else if std::mem::take(&mut self.is_halted) {
+        } else if written.is_ready() && std::mem::take(&mut self.is_halted) {
             self.halted = Some(Instant::now());
             // It is looked earlier now.
             if let Some((_, waker)) = self.look.take() {
@@ -73,6 +111,12 @@ impl Throttle {
                 break;
             }
             if self.left > 0 {
+                break;
+            }
+            let answers = AMPLIFIED * ALLOWANCE.unsigned_abs();
+            let mark = self.written + self.outgoing_bytes + answers;
+            if self.written >= *self.mark.get_or_insert(mark) {
+                self.refill();
                 break;
             }
             let trickle = *self.trickle.get_or_insert(now + TRICKLE_EVERY);
@@ -218,10 +262,11 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(100);
     const ALL: usize = 100 << 20;
+    const OUTGOING: usize = 16 << 20;
 
     #[tokio::test(start_paused = true)]
     async fn what_is_written_without_a_halt_holds_nothing_back() {
-        let mut throttle = Throttle::default();
+        let mut throttle = Throttle::new(OUTGOING);
         throttle.wrote(&Poll::Ready(Ok(1)));
         assert!(read_during(&mut throttle, LONG, 1 << 16).await >= ALL);
     }
@@ -229,7 +274,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_reads_nothing_is_read_no_more_but_for_a_trickle() {
         for size in [1, 1_000, 1 << 16] {
-            let mut throttle = Throttle::default();
+            let mut throttle = Throttle::new(OUTGOING);
             throttle.wrote(&Poll::Pending);
             let read = read_during(&mut throttle, LONG, size).await as i64;
             let most = ALLOWANCE + TRICKLE * 100 + size as i64;
@@ -238,24 +283,40 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_reads_by_fits_and_starts_is_read_no_faster() {
-        let mut throttle = Throttle::default();
+    async fn who_reads_by_fits_and_starts_is_read_when_it_has_read_what_waited() {
+        let mut throttle = Throttle::new(OUTGOING);
         throttle.wrote(&Poll::Pending);
-        let mut read = 0;
+        let (mut read, mut wrote) = (0, 0);
         for _ in 0..100 {
             read += read_during(&mut throttle, Duration::from_secs(1), 1_000).await as i64;
             throttle.wrote(&Poll::Ready(Ok(1 << 20)));
+            wrote += 1 << 20;
             // Before the next packet is written.
             read += read_during(&mut throttle, QUIET / 2, 1_000).await as i64;
             throttle.wrote(&Poll::Pending);
         }
-        let most = ALLOWANCE + TRICKLE * 110;
-        assert!((ALLOWANCE..=most).contains(&read), "{read}");
+        let waited = OUTGOING as i64 + ALLOWANCE * 4;
+        let times = 1 + wrote / waited;
+        assert_eq!(times, 4);
+        let most = times * (ALLOWANCE + 1_000) + TRICKLE * 110;
+        assert!((times * ALLOWANCE..=most).contains(&read), "{read}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn halts_that_lie_apart_are_new_ones_each() {
+        let mut throttle = Throttle::new(OUTGOING);
+        for _ in 0..100 {
+            throttle.wrote(&Poll::Pending);
+            throttle.read(1 << 20);
+            assert!(may_read(&mut throttle).await);
+            throttle.wrote(&Poll::Ready(Ok(1)));
+            tokio::time::advance(QUIET).await;
+        }
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_has_read_everything_is_read_again_at_once() {
-        let mut throttle = Throttle::default();
+        let mut throttle = Throttle::new(OUTGOING);
         throttle.wrote(&Poll::Pending);
         throttle.read(usize::MAX);
         assert!(!may_read(&mut throttle).await);
@@ -271,7 +332,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_waits_to_read_is_woken_when_something_could_be_written() {
-        let throttle = Arc::new(Mutex::new(Throttle::default()));
+        let throttle = Arc::new(Mutex::new(Throttle::new(OUTGOING)));
         throttle.lock().wrote(&Poll::Pending);
         throttle.lock().read(usize::MAX);
         let waiting = tokio::spawn({

@@ -172,17 +172,16 @@ impl AsyncRead for SwitchedStream {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.switch.state() == OPEN {
-            if self.throttle.poll_allowed(cx).is_ready() {
-                let before = buffer.filled().len();
-                let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
-                if read.is_ready() {
-                    self.throttle.read(buffer.filled().len() - before);
-                    return read;
-                }
+        if self.switch.state() == OPEN && self.throttle.poll_allowed(cx).is_ready() {
+            let before = buffer.filled().len();
+            let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+            if read.is_ready() {
+                self.throttle.read(buffer.filled().len() - before);
+                return read;
             }
-            self.switch.remember(0, cx);
         }
+        // Also of one that is ending, to be woken when it is cut.
+        self.switch.remember(0, cx);
         match self.switch.state() {
             OPEN => Poll::Pending,
             ENDING if !self.close_packet_read && buffer.remaining() >= CLOSE_PACKET.len() => {
@@ -372,11 +371,13 @@ impl Drop for OpenStream {
 #[derive(Debug, Clone, Copy)]
 pub struct PeerAddress(pub SocketAddr);
 
-/// Accepts and serves until told to stop; streams that are open then go on until they end.
+/// Accepts and serves until told to stop; streams that are open then go on until they end. For each
+/// client so many bytes may wait that the host has sent.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
     max_streams: usize,
+    outgoing_bytes: usize,
     stopping: CancellationToken,
     streams: TaskTracker,
 ) {
@@ -418,7 +419,7 @@ pub async fn serve(
         let io = SwitchedStream {
             stream,
             switch: switch.clone(),
-            throttle: Throttle::default(),
+            throttle: Throttle::new(outgoing_bytes),
             close_packet_read: false,
             _open: OpenStream(open.clone()),
         };
