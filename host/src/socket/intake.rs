@@ -114,7 +114,8 @@ impl Throttle {
                 break;
             }
             let answers = AMPLIFIED * ALLOWANCE.unsigned_abs();
-            let mark = self.written + self.outgoing_bytes + answers;
+            let waits = self.outgoing_bytes.saturating_add(answers);
+            let mark = self.written.saturating_add(waits);
             if self.written >= *self.mark.get_or_insert(mark) {
                 self.refill();
                 break;
