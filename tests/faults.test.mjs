@@ -141,6 +141,15 @@ scenario("faults of several users put the plugin into quarantine, and only it", 
   assert.match(own.log(), /quarantine/i);
 });
 
+scenario("many that loop at once are faults, though they keep each other from running", async () => {
+  const own = await startHost({ plugins: ["faulty", "probe"], deadline: "100ms" });
+  const users = await Promise.all(Array.from({ length: 40 }, (_, n) => connect(own, `user-${n}`, { patience: LONG })));
+  const codes = await Promise.all(users.map((user) => user.code("faulty:loop")));
+  assert.deepEqual(codes.filter((code) => !["PLUGIN_TIMEOUT", "PLUGIN_QUARANTINED"].includes(code)), []);
+  assert.equal(await users[0].code("faulty:healthy"), "PLUGIN_QUARANTINED");
+  await users[0].must("probe:echo", 1);
+});
+
 scenario("state kept in a static is noticed where every event has an instance of its own", async () => {
   const fresh = await startHost({ plugins: ["faulty"], isolation: "event" });
   const client = await connect(fresh, "static");

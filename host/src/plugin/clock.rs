@@ -77,7 +77,7 @@ impl Clock {
 impl Shared {
     fn enter(&self) -> Running<'_> {
         self.running.fetch_add(1, Ordering::SeqCst);
-        // Written at most once a tick, since all threads come by here.
+        // Not written where it is set.
         if !self.is_wanted.load(Ordering::Relaxed) {
             self.is_wanted.store(true, Ordering::Relaxed);
         }

@@ -14,7 +14,12 @@ use bindings::types as wit;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use std::{future::Future, sync::Arc, task::Poll, time::Duration};
+use std::{
+    future::Future,
+    sync::{Arc, atomic::AtomicU64},
+    task::Poll,
+    time::Duration,
+};
 use tokio::sync::OwnedSemaphorePermit;
 use uuid::{Uuid, fmt::Hyphenated};
 use wasmtime::{ResourceLimiter, Store, component::ResourceTable};
@@ -50,9 +55,13 @@ pub(super) struct Call {
     pub(super) waits: Arc<Waits>,
 }
 
-/// How long a call has waited for the store, which does not count against its deadline.
+/// How long a call has waited for the store, which does not count against its deadline; and what does.
 #[derive(Default)]
-pub(super) struct Waits(Mutex<(Duration, Option<tokio::time::Instant>)>);
+pub(super) struct Waits {
+    stored: Mutex<(Duration, Option<tokio::time::Instant>)>,
+    /// Nanoseconds that the call itself has used.
+    pub(super) used: AtomicU64,
+}
 
 impl Waits {
     /// Waits for what a store answers. Costs nothing where it answers at once.
@@ -61,9 +70,9 @@ impl Waits {
         if let Poll::Ready(answer) = futures_util::poll!(answer.as_mut()) {
             return answer;
         }
-        self.0.lock().1 = Some(tokio::time::Instant::now());
+        self.stored.lock().1 = Some(tokio::time::Instant::now());
         let answer = answer.await;
-        let mut waits = self.0.lock();
+        let mut waits = self.stored.lock();
         if let Some(since) = waits.1.take() {
             waits.0 += since.elapsed();
         }
@@ -72,12 +81,12 @@ impl Waits {
 
     /// Tells whether the store is waited for now.
     pub(super) fn is_waiting(&self) -> bool {
-        self.0.lock().1.is_some()
+        self.stored.lock().1.is_some()
     }
 
     /// Returns how long it was so far.
     pub(super) fn total(&self) -> Duration {
-        let waits = self.0.lock();
+        let waits = self.stored.lock();
         waits.0 + waits.1.map_or(Duration::ZERO, |since| since.elapsed())
     }
 }
