@@ -11,12 +11,13 @@
 
 mod delivery;
 mod key;
+mod queries;
 mod room;
 
 pub use self::delivery::Sent;
 
 use self::{
-    key::{AsKey, RoomKey},
+    key::RoomKey,
     room::{Room, count_down},
 };
 use crate::{
@@ -28,7 +29,7 @@ use crate::{
 };
 use ahash::RandomState;
 use dashmap::{DashMap, mapref::entry::Entry};
-use std::{collections::BTreeSet, ops::Bound, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc};
 
 /// What a join or a leave changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +82,16 @@ impl Membership {
     fn is_here(&self) -> bool {
         self.outbound.is_some()
     }
+}
+
+/// What has gone from a room with a connection.
+struct Out {
+    /// Whether it was the last of its user.
+    last: bool,
+    /// Whether its user typed there, and does not any more.
+    stopped: bool,
+    /// Connections by which its user lingered there, and does not any more.
+    lingered: BTreeSet<ConnectionId>,
 }
 
 /// Rooms, in all namespaces.
@@ -222,13 +233,12 @@ impl Rooms {
         let own = RoomName::of_user(user);
         let exits = membership.rooms.into_iter().filter_map(|room| {
             let types = membership.typing.contains(&room);
-            let (last, stopped) =
-                self.take_out(namespace, connection, user, &room, types, false)?;
+            let out = self.take_out(namespace, connection, user, &room, types, false)?;
             (room != own).then_some(Exit {
                 room,
-                last,
+                last: out.last,
                 lingers: false,
-                stopped,
+                stopped: out.stopped,
             })
         });
         exits.collect()
@@ -297,17 +307,37 @@ impl Rooms {
         }
         let types = membership.typing.remove(room);
         let user = &membership.identity.user;
-        let left = self.take_out(namespace, connection, user, room, types, true);
+        let out = self.take_out(namespace, connection, user, room, types, true);
         if membership.is_here() {
             self.journal.note(Moved::Left {
                 connection,
                 room: room.clone(),
-                last: left.is_some_and(|(last, _)| last),
+                last: out.as_ref().is_some_and(|out| out.last),
             });
         }
-        match left {
-            Some((last, stopped)) => Change::Left { last, stopped },
-            None => Change::None,
+        drop(membership);
+        let Some(out) = out else {
+            return Change::None;
+        };
+        for ended in out.lingered {
+            if let Some(mut membership) = self.connections.get_mut(&ended) {
+                membership.rooms.remove(room);
+            }
+        }
+        Change::Left {
+            last: out.last,
+            stopped: out.stopped,
+        }
+    }
+
+    /// Takes note that by a connection that has ended its user does not linger in a room any more.
+    pub fn stop_lingering(&self, namespace: &Namespace, connection: ConnectionId, room: &RoomName) {
+        if let Some(mut membership) = self.connections.get_mut(&connection)
+            && membership.ended
+            && membership.rooms.remove(room)
+        {
+            let user = &membership.identity.user;
+            self.take_out(namespace, connection, user, room, false, false);
         }
     }
 
@@ -354,22 +384,8 @@ impl Rooms {
         count_down(&mut entry.typing, user)
     }
 
-    /// Returns who types in a room, in order of their ids.
-    #[must_use]
-    pub fn typing(&self, namespace: &Namespace, room: &RoomName) -> Vec<UserId> {
-        self.with_room(namespace, room, |room| {
-            room.typing.keys().cloned().collect()
-        })
-    }
-
-    /// Tells whether a user types in a room.
-    #[must_use]
-    pub fn types(&self, namespace: &Namespace, room: &RoomName, user: &UserId) -> bool {
-        self.with_room(namespace, room, |room| room.typing.contains_key(user))
-    }
-
-    /// Returns whether it was the last of its user, and whether its user has stopped typing. By who
-    /// leaves on purpose its user's lingering ends, too.
+    /// Takes a connection out of a room, or its lingering there. By who leaves on purpose its user's
+    /// lingering ends, too.
     fn take_out(
         &self,
         namespace: &Namespace,
@@ -378,7 +394,7 @@ impl Rooms {
         room: &RoomName,
         types: bool,
         on_purpose: bool,
-    ) -> Option<(bool, bool)> {
+    ) -> Option<Out> {
         let Entry::Occupied(mut entry) = self.rooms.entry((namespace.clone(), room.clone())) else {
             return None;
         };
@@ -395,9 +411,10 @@ impl Rooms {
             false if !presences.lingering.remove(&connection) => return None,
             false => {}
         }
-        if on_purpose && presences.members == 0 {
-            presences.lingering.clear();
-        }
+        let lingered = match on_purpose && presences.members == 0 {
+            true => std::mem::take(&mut presences.lingering),
+            false => BTreeSet::new(),
+        };
         let last = presences.is_none();
         if last {
             found.users.remove(user);
@@ -406,193 +423,11 @@ impl Rooms {
         if found.users.is_empty() {
             entry.remove();
         }
-        Some((last, stopped))
-    }
-
-    /// Returns how many more rooms a connection can join.
-    #[must_use]
-    pub fn capacity_left(&self, connection: ConnectionId) -> usize {
-        self.connections.get(&connection).map_or(0, |membership| {
-            self.per_connection.saturating_sub(membership.rooms.len())
+        Some(Out {
+            last,
+            stopped,
+            lingered,
         })
-    }
-
-    /// Returns this node's connections in a room, in order of their ids.
-    #[must_use]
-    pub fn members_here(&self, namespace: &Namespace, room: &RoomName) -> Vec<ConnectionId> {
-        self.with_room(namespace, room, |room| room.here.keys().copied().collect())
-    }
-
-    /// Tells whether any connection of this node is in a room.
-    #[must_use]
-    pub fn is_in_use_here(&self, namespace: &Namespace, room: &RoomName) -> bool {
-        self.with_room(namespace, room, |room| !room.here.is_empty())
-    }
-
-    /// Returns a page of the connections in a room with their users, in order of their ids.
-    #[must_use]
-    pub fn members_page(
-        &self,
-        namespace: &Namespace,
-        room: &RoomName,
-        after: Option<ConnectionId>,
-        limit: usize,
-    ) -> Vec<(ConnectionId, UserId)> {
-        self.with_room(namespace, room, |room| {
-            room.members
-                .range((
-                    after.map_or(Bound::Unbounded, Bound::Excluded),
-                    Bound::Unbounded,
-                ))
-                .take(limit)
-                .map(|(id, user)| (*id, user.clone()))
-                .collect()
-        })
-    }
-
-    /// Returns a page of the different users in a room, those who linger among them, in order of their
-    /// ids.
-    #[must_use]
-    pub fn users_page(
-        &self,
-        namespace: &Namespace,
-        room: &RoomName,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Vec<UserId> {
-        self.with_room(namespace, room, |room| {
-            room.users
-                .range::<str, _>((
-                    after.map_or(Bound::Unbounded, Bound::Excluded),
-                    Bound::Unbounded,
-                ))
-                .take(limit)
-                .map(|(user, _)| user.clone())
-                .collect()
-        })
-    }
-
-    /// Returns how many different users are in a room, counting those who linger.
-    #[must_use]
-    pub fn count_users(&self, namespace: &Namespace, room: &RoomName) -> usize {
-        self.with_room(namespace, room, |room| room.users.len())
-    }
-
-    /// Tells whether any connection of a user is in a room, or the user lingers there.
-    #[must_use]
-    pub fn has_user(&self, namespace: &Namespace, room: &RoomName, user: &UserId) -> bool {
-        self.with_room(namespace, room, |room| room.users.contains_key(user))
-    }
-
-    /// Returns whose connection of a namespace this is, none where it is not there or has ended.
-    #[must_use]
-    pub fn identity(
-        &self,
-        namespace: &Namespace,
-        connection: ConnectionId,
-    ) -> Option<Arc<Identity>> {
-        let membership = self.connections.get(&connection)?;
-        (membership.namespace == *namespace && !membership.ended)
-            .then(|| membership.identity.clone())
-    }
-
-    /// Returns whose connection this is or was, and whether it has ended.
-    #[must_use]
-    pub fn whose(&self, connection: ConnectionId) -> Option<(Arc<Identity>, bool)> {
-        let membership = self.connections.get(&connection)?;
-        Some((membership.identity.clone(), membership.ended))
-    }
-
-    /// Returns whose connection this is and where, none where it is not there or has ended.
-    #[must_use]
-    pub fn shown(
-        &self,
-        connection: ConnectionId,
-    ) -> Option<(Namespace, Arc<Identity>, BTreeSet<RoomName>)> {
-        let membership = self.connections.get(&connection)?;
-        (!membership.ended).then(|| {
-            let (namespace, identity) = (&membership.namespace, &membership.identity);
-            (
-                namespace.clone(),
-                identity.clone(),
-                membership.rooms.clone(),
-            )
-        })
-    }
-
-    /// Returns where a connection is or lingers.
-    #[must_use]
-    pub fn places(&self, connection: ConnectionId) -> BTreeSet<(Namespace, RoomName)> {
-        let membership = self.connections.get(&connection);
-        let all = membership.iter().flat_map(|membership| {
-            let rooms = membership.rooms.iter();
-            rooms.map(|room| (membership.namespace.clone(), room.clone()))
-        });
-        all.collect()
-    }
-
-    /// Returns the connections of a user, in order of their ids.
-    #[must_use]
-    pub fn of_user(&self, namespace: &Namespace, user: &UserId) -> Vec<ConnectionId> {
-        let room = RoomName::of_user(user);
-        self.with_room(namespace, &room, |room| {
-            room.members.keys().copied().collect()
-        })
-    }
-
-    /// Tells whether a connection is or lingers in a room.
-    #[must_use]
-    pub fn has_connection(&self, connection: ConnectionId, room: &RoomName) -> bool {
-        self.connections
-            .get(&connection)
-            .is_some_and(|membership| membership.rooms.contains(room))
-    }
-
-    /// Returns the rooms that a connection is or lingers in, sorted, its user's among them.
-    #[must_use]
-    pub fn of_connection(&self, connection: ConnectionId) -> Vec<RoomName> {
-        self.connections
-            .get(&connection)
-            .map(|membership| membership.rooms.iter().cloned().collect())
-            .unwrap_or_default()
-    }
-
-    /// Returns the rooms of a namespace that connections of this node are in, those of users among
-    /// them.
-    #[must_use]
-    pub fn all_here(&self, namespace: &Namespace) -> BTreeSet<RoomName> {
-        self.rooms
-            .iter()
-            .filter(|entry| entry.key().0 == *namespace && !entry.value().here.is_empty())
-            .map(|entry| entry.key().1.clone())
-            .collect()
-    }
-
-    /// Returns how many rooms there are, not counting those of users.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.rooms
-            .iter()
-            .filter(|entry| entry.key().1.prefix() != crate::core::names::USER_PREFIX)
-            .count()
-    }
-
-    /// Tells whether there is no room but those of users.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    fn with_room<T: Default>(
-        &self,
-        namespace: &Namespace,
-        room: &RoomName,
-        read: impl FnOnce(&Room) -> T,
-    ) -> T {
-        self.rooms
-            .get(&(namespace, room) as &dyn AsKey)
-            .map(|entry| read(entry.value()))
-            .unwrap_or_default()
     }
 }
 

@@ -10,6 +10,9 @@ import { mint } from "./tokens.mjs";
 /** The addresses of the hosts that are shared; none where each file has its own. */
 export const SHARED = process.env.SWITCHBOARD_TEST_HOSTS?.split(" ");
 
+/** Whether clients are spread over several hosts. What two hosts send reaches a client in any order. */
+export const severalHosts = () => SHARED?.length > 1;
+
 /** Thrown where a test wants a host of its own, which shared ones cannot be. */
 export class WantsItsOwn extends Error {}
 

@@ -5,7 +5,7 @@ use super::{
     Cluster,
     burial::Graveyard,
     letters::{About, Change, Letter, Running, Said},
-    others::{LEASE, Others},
+    others::{Everyone, LEASE, Others},
     own::Own,
 };
 use crate::{
@@ -60,6 +60,7 @@ pub(super) struct Lease {
     pub(super) others: Arc<Mutex<Others>>,
     pub(super) graveyard: Arc<Graveyard>,
     pub(super) own: Own,
+    pub(super) everyone: Everyone,
     /// Where it listens, and since when.
     pub(super) address: SocketAddr,
     pub(super) since: Instant,
@@ -204,7 +205,7 @@ impl Lease {
             }
             self.telling.wanted = false;
             self.telling.last = Some(now);
-            self.telling.parts = self.own.whole(&self.pipeline.executor.presence).into();
+            self.telling.parts = self.own.whole(&self.everyone).into();
         }
         while self.cluster.publisher.has_room()
             && let Some(part) = self.telling.parts.pop_front()
@@ -250,7 +251,7 @@ impl Lease {
         }
         if self.telling.wanted || !self.telling.parts.is_empty() {
             // Who still waits for it would not know who lingers.
-            for part in self.own.whole(&self.pipeline.executor.presence) {
+            for part in self.own.whole(&self.everyone) {
                 self.say(part);
             }
         }

@@ -228,7 +228,10 @@ impl Cluster {
             rooms: pipeline.executor.rooms.clone(),
             presence: pipeline.executor.presence.clone(),
         };
-        let others = Arc::new(Mutex::new(Others::new(everyone, self.names.clone())));
+        let others = Arc::new(Mutex::new(Others::new(
+            everyone.clone(),
+            self.names.clone(),
+        )));
         let graveyard = Graveyard::new(
             self.clone(),
             pipeline.clone(),
@@ -243,6 +246,7 @@ impl Cluster {
             others: others.clone(),
             graveyard: Arc::new(graveyard),
             own: Own::default(),
+            everyone,
             address,
             since: Instant::now(),
             telling: Telling::new(),

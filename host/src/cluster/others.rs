@@ -438,6 +438,7 @@ impl Node {
             for room in rooms.of_connection(connection) {
                 if !wanted.contains(&room) {
                     rooms.leave(&namespace, connection, &room);
+                    rooms.stop_lingering(&namespace, connection, &room);
                 }
             }
             for room in &wanted {

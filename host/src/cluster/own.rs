@@ -1,9 +1,12 @@
 //! What this node tells others of its connections: changes by number, and all of them for who asks.
 
-use super::letters::{Change, Member, Said};
+use super::{
+    letters::{Change, Member, Said},
+    others::Everyone,
+};
 use crate::{
-    core::names::UserId,
-    presence::{Known, Presence},
+    core::names::{ConnectionId, UserId},
+    presence::Known,
 };
 use std::collections::BTreeMap;
 
@@ -117,8 +120,11 @@ impl Own {
         }
     }
 
-    /// Returns all connections, in parts, with what is known of their users.
-    pub(super) fn whole(&self, presence: &Presence) -> Vec<Said> {
+    /// Returns all connections, in parts, with what is known of their users. Where their users linger is
+    /// what this node knows itself: it ends when they leave on purpose, by whichever connection on
+    /// whichever node.
+    pub(super) fn whole(&self, everyone: &Everyone) -> Vec<Said> {
+        let presence = &everyone.presence;
         let members: Vec<&Member> = self.members.values().collect();
         let users: Vec<(String, Known)> = presence
             .who_chose()
@@ -133,7 +139,7 @@ impl Own {
                 changes: self.changes,
                 part,
                 parts,
-                connections: members.map(|member| with_known(member, presence)).collect(),
+                connections: members.map(|member| as_known(member, everyone)).collect(),
                 users: users.next().unwrap_or_default().to_vec(),
             }
         });
@@ -141,10 +147,20 @@ impl Own {
     }
 }
 
-fn with_known(member: &Member, presence: &Presence) -> Member {
+fn as_known(member: &Member, everyone: &Everyone) -> Member {
     let user = UserId::new(&member.user).ok();
+    let mut rooms = member.rooms.clone();
+    // One that is not there any more has ended for good, and will be told to have.
+    if member.ended
+        && let Some(connection) = ConnectionId::parse(&member.connection)
+        && everyone.rooms.whose(connection).is_some()
+    {
+        let lingers_in = everyone.rooms.of_connection(connection);
+        rooms.retain(|room| lingers_in.iter().any(|known| known.as_str() == room));
+    }
     Member {
-        known: user.map(|user| presence.known(&user)),
+        rooms,
+        known: user.map(|user| everyone.presence.known(&user)),
         ..member.clone()
     }
 }

@@ -306,7 +306,29 @@ fn who_leaves_on_purpose_does_not_linger() {
     let left = rooms.leave(&namespace, two, &room);
     assert!(matches!(left, Change::Left { last: true, .. }));
     assert!(!rooms.has_user(&namespace, &room, &ann.user));
+    assert!(!rooms.has_connection(one, &room) && rooms.whose(one).is_some());
     assert!(rooms.remove(&namespace, one).is_empty(), "left already");
+}
+
+#[test]
+fn another_host_tells_that_a_connection_does_not_linger() {
+    let (rooms, namespace, room, ann) = setting();
+    let [one, two] = [(); 2].map(|()| ConnectionId::fresh());
+    for id in [one, two] {
+        rooms.add_far(&namespace, id, &ann);
+        rooms.join(&namespace, id, &room);
+        rooms.stop_lingering(&namespace, id, &room);
+        assert!(rooms.has_connection(id, &room), "it has not ended");
+        rooms.end(&namespace, id);
+    }
+    rooms.stop_lingering(&namespace, one, &room);
+    assert!(!rooms.has_connection(one, &room));
+    assert!(rooms.has_user(&namespace, &room, &ann.user), "by the other");
+    rooms.stop_lingering(&namespace, two, &room);
+    assert!(!rooms.has_user(&namespace, &room, &ann.user) && rooms.is_empty());
+    for id in [one, two] {
+        assert!(rooms.remove(&namespace, id).is_empty());
+    }
 }
 
 /// A room that was spoken to, and who was left out.

@@ -105,10 +105,11 @@ proptest! {
         steps in vec((vec(change(), 0..4), any::<bool>()), 1..40),
     ) {
         let (mut own, mut others, mut mirror) = (Own::default(), others(), others());
-        let presence = everyone().presence;
+        // The mirror misses nothing, so it knows what the far node knows itself.
+        let truth = mirror.everyone.clone();
         let mut closed = BTreeSet::new();
         let mut now = Instant::now();
-        mirror.take(said(own.whole(&presence).remove(0)), now);
+        mirror.take(said(own.whole(&truth).remove(0)), now);
         for (changes, is_lost) in steps {
             now += Duration::from_millis(100);
             let mut changes = changes;
@@ -121,7 +122,7 @@ proptest! {
             let letter = said(own.change(changes));
             mirror.take(letter.clone(), now);
             if !is_lost && let Some(Said::Ask { .. }) = others.take(letter, now) {
-                for part in own.whole(&presence) {
+                for part in own.whole(&truth) {
                     others.take(said(part), now);
                 }
                 prop_assert_eq!(seen(&others.everyone), seen(&mirror.everyone));
@@ -129,7 +130,7 @@ proptest! {
         }
         now += ASK_AGAIN;
         if let Some(Said::Ask { .. }) = others.take(said(own.alive()), now) {
-            for part in own.whole(&presence) {
+            for part in own.whole(&truth) {
                 others.take(said(part), now);
             }
         }
@@ -158,14 +159,13 @@ fn who_has_told_of_nothing_yet_is_known_at_once() {
 #[test]
 fn who_is_silent_is_buried_once_and_told_so() {
     let (mut own, mut others) = (Own::default(), others());
-    let presence = everyone().presence;
     let start = Instant::now();
     let opened = Change::Opened(Member {
         rooms: ["room:a".to_owned()].into(),
         ..member(name(1), "ann".to_owned())
     });
     own.change(vec![opened]);
-    others.take(said(own.whole(&presence).remove(0)), start);
+    others.take(said(own.whole(&everyone()).remove(0)), start);
     assert_eq!(others.count(), (1, 1));
     assert!(others.silent(start + LEASE / 2).is_empty());
     others.excuse(start + LEASE / 2);
@@ -192,9 +192,8 @@ fn who_is_silent_is_buried_once_and_told_so() {
 #[test]
 fn who_was_on_a_host_that_ended_in_order_lingers() {
     let (mut own, mut others) = (Own::default(), others());
-    let presence = everyone().presence;
     let start = Instant::now();
-    others.take(said(own.whole(&presence).remove(0)), start);
+    others.take(said(own.whole(&everyone()).remove(0)), start);
     let room = "room:a".to_owned();
     let changes = vec![
         Change::Opened(member(name(1), "ann".to_owned())),
@@ -230,13 +229,14 @@ fn who_was_on_a_host_that_ended_in_order_lingers() {
 #[test]
 fn a_host_that_comes_knows_who_seems_offline() {
     let (mut own, mut others) = (Own::default(), others());
-    let presence = everyone().presence;
+    let everyone = everyone();
+    let presence = &everyone.presence;
     let (ann, id) = (UserId::new("ann").unwrap(), name(1));
     let connection = ConnectionId::parse(&id).unwrap();
     presence.open(&ann, connection, None, Known::default());
     presence.choose(&ann, Status::Offline, 5_000);
     own.change(vec![Change::Opened(member(id, "ann".to_owned()))]);
-    for part in own.whole(&presence) {
+    for part in own.whole(&everyone) {
         others.take(said(part), Instant::now());
     }
     let known = &others.everyone.presence;
@@ -257,7 +257,7 @@ fn who_leaves_on_two_hosts_at_once_has_left_though_neither_has_told() {
             room: room.as_str().to_owned(),
         };
         own.change(vec![opened, joined]);
-        for part in own.whole(&everyone().presence) {
+        for part in own.whole(&everyone()) {
             others.take(said(part), start);
         }
         assert!(others.take_untold().is_empty());
@@ -298,7 +298,7 @@ fn what_its_own_host_has_told_is_not_told_again() {
         room: room.clone(),
     };
     own.change(vec![opened, joined]);
-    for part in own.whole(&everyone().presence) {
+    for part in own.whole(&everyone()) {
         others.take(said(part), Instant::now());
     }
     let ended = Change::Ended {
