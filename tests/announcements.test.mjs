@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { connect, settled, TRANSPORTS } from "./harness/clients.mjs";
-import { waitFor } from "./harness/deadline.mjs";
+import { assertOnceASecond, waitFor } from "./harness/deadline.mjs";
 import { runExample } from "./harness/examples.mjs";
 import { Redis } from "./harness/redis.mjs";
 import { hostForFile, scenario, startHost } from "./harness/scenario.mjs";
@@ -23,12 +23,16 @@ let courses = 0;
 const newCourse = () => `board-${(courses += 1)}`;
 
 for (const transport of TRANSPORTS) {
-  const educator = (name, course, at = host) =>
-    connect(at, name, { transport, role: "educator", claims: { taughtCourses: [course] } });
-  const student = (name, course, at = host) =>
-    connect(at, name, { transport, claims: { enrolledCourses: [course] } });
+  // In the rooms where connecting puts one.
+  const user = async (at, name, options) => {
+    const client = await connect(at, name, { transport, ...options });
+    await settled(client);
+    return client;
+  };
+  const educator = (name, course, at = host) => user(at, name, { role: "educator", claims: { taughtCourses: [course] } });
+  const student = (name, course, at = host) => user(at, name, { claims: { enrolledCourses: [course] } });
   const people = (course) => Promise.all([
-    educator("theo", course), educator("tina", course), student("nina", course), connect(host, "passer-by", { transport }),
+    educator("theo", course), educator("tina", course), student("nina", course), user(host, "passer-by"),
   ]);
 
   scenario(`who belongs to a course hears its announcements, and the author of readers (${transport})`, async () => {
@@ -108,7 +112,7 @@ for (const transport of TRANSPORTS) {
     const courseId = newCourse();
     const [theo, tina, nina] = await people(courseId);
     const admin = await connect(host, "rector", { transport, role: "admin" });
-    const at = Date.now() + 1_500;
+    const at = Date.now() + 6_000;
     const [kept, mine, theirs] = await Promise.all([0, 0, 0].map(async () => {
       const answer = await theo.must("announce", { courseId, ...text, publishAt: new Date(at).toISOString() });
       assert.equal(answer.status, "scheduled");
@@ -118,7 +122,7 @@ for (const transport of TRANSPORTS) {
       for (const other of [tina, nina]) assert.equal(await other.code("announcement-cancel", id), "FORBIDDEN");
       assert.deepEqual(await by.must("announcement-cancel", id), { ok: true, announcementId: id, status: "cancelled" });
     }
-    const heard = await nina.next("announcement-published");
+    const { args: [heard] } = await nina.nextEvent("announcement-published", () => true, 30_000);
     assert.equal(heard.announcementId, kept);
     assert.ok(Date.parse(heard.publishedAt) >= at, `${heard.publishedAt} is early`);
     const late = await theo.error("announcement-cancel", kept);
@@ -229,6 +233,7 @@ for (const transport of TRANSPORTS) {
     ]);
     for (const client of [plain, learns]) assert.equal(await client.code("announce", { courseId, ...text }), "FORBIDDEN");
     assert.deepEqual(await staff(courseId, names), { ok: true });
+    await settled(plain, learns, unlike);
     const { announcementId, status } = await plain.must("announce", { courseId, ...text, audience: "educators" });
     assert.equal(status, "pending-approval");
     const later = await connect(host, names[1], { transport, role: "educator" });
@@ -304,6 +309,7 @@ for (const [where, redis] of [["one host", false], ["two hosts", true]]) {
     const authors = await Promise.all(Array.from({ length: 8 }, (_, n) =>
       connect(hosts[n % hosts.length], `author-${n}`, { role: "educator", claims: { taughtCourses: [courseId] } })));
     const listener = await connect(hosts[0], "listener", { claims: { enrolledCourses: [courseId] } });
+    await settled(listener, ...authors);
     const soon = new Date(Date.now() + 1_000).toISOString();
     // Those that a timer publishes are counted, too.
     const { announcementId } = await authors[0].must("announce", { courseId, ...text, publishAt: soon });
@@ -328,7 +334,7 @@ scenario("many read at the same time: each counts once, and the author hears of 
   const readers = await Promise.all(Array.from({ length: 40 }, (_, n) =>
     connect(host, `reader-${n % 30}`, { claims: { enrolledCourses: [courseId] } })));
   const { announcementId } = await theo.must("announce", { courseId, ...text });
-  const times = [];
+  const [times, since] = [[], performance.now()];
   theo.socket.on("announcement-stats", () => times.push(performance.now()));
   const some = readers.slice(0, 5);
   await Promise.all(some.map((reader) => reader.must("announcement-read", announcementId)));
@@ -336,9 +342,8 @@ scenario("many read at the same time: each counts once, and the author hears of 
   await Promise.all(readers.map((reader) => reader.must("announcement-read", announcementId)));
   await theo.next("announcement-stats", (stats) => stats.readers === 30);
   assert.deepEqual(theo.heard("announcement-stats").filter((stats) => stats.readers > 30), []);
-  // The clock that decides is the host's; what is on its way takes a few milliseconds.
-  const gaps = times.slice(1).map((time, index) => time - times[index]);
-  assert.ok(gaps.length >= 1 && gaps.every((gap) => gap > 900), `${gaps}`);
+  assert.ok(times.length >= 2);
+  assertOnceASecond(times, since);
 });
 
 scenario("rules hold from the next event after they change, without a restart or a reconnect", async () => {
@@ -348,14 +353,14 @@ scenario("rules hold from the next event after they change, without a restart or
   const rule = (settings) => own.configure({ secret: SECRET, plugin: plugin(settings) });
   const theo = await connect(own, "theo", { role: "educator", claims: { taughtCourses: ["c1"] } });
   const announce = (more = {}) => theo.ask("announce", { courseId: "c1", ...text, ...more });
-  const at = new Date(Date.now() + 4_000).toISOString();
+  const at = new Date(Date.now() + 8_000).toISOString();
   const planned = await announce({ publishAt: at });
   assert.equal(planned.status, "scheduled");
   assert.equal((await announce()).status, "published");
   rule({ words: ["exam"] });
   await waitFor(async () => (await announce()).error?.code === "WORD_NOT_ALLOWED", "the word to be refused", 10_000);
   // What waits is looked at again when its time has come.
-  const rejected = await theo.next("announcement-rejected");
+  const { args: [rejected] } = await theo.nextEvent("announcement-rejected", () => true, 30_000);
   assert.deepEqual(rejected, {
     announcementId: planned.announcementId, courseId: "c1", reason: "`title`: the word `exam` is not allowed",
   });

@@ -177,8 +177,12 @@ for (const transport of TRANSPORTS) {
   scenario(`who has been blocked hears and is heard no more (${transport})`, async () => {
     const [ann, bob, cat] = users("ann", "bob", "cat");
     const [two, three] = [await conversation([ann, bob]), await conversation([ann, bob, cat])];
-    const clients = await Promise.all([user(ann), user(bob), user(cat)]);
-    const [anns, bobs, cats] = clients;
+    const anns = await user(ann);
+    const bobs = await user(bob);
+    assert.deepEqual(await next(anns, "presence"), [bob, "online"]);
+    const cats = await user(cat);
+    for (const client of [anns, bobs]) assert.deepEqual(await next(client, "presence"), [cat, "online"]);
+    const clients = [anns, bobs, cats];
     for (const client of clients) await client.must("join-room", three);
     const before = await say(anns, two);
     await tell("block", { userId: ann, blockedId: bob });
@@ -409,6 +413,7 @@ scenario("several devices acknowledge at once, and it is announced once", async 
   const c = await conversation([ann, bob]);
   const anns = await connect(host, ann);
   const devices = await Promise.all(Array.from({ length: 8 }, () => connect(host, bob)));
+  await settled(anns, ...devices);
   for (let round = 0; round < 10; round += 1) {
     const id = await say(anns, c);
     const events = await Promise.all(devices.map((device) => device.nextEvent("message-new")));
@@ -477,11 +482,11 @@ scenario("who was long away misses nothing, and each author hears once", async (
   for (let n = 0; n < 310; n += 1) latest.set(c, await say(cats, c, `${n}`));
   const bobs = await connect(host, bob);
   const expected = all.map((id) => ({ conversationId: id, count: id === c ? 311 : 1, lastMessageId: latest.get(id) }));
-  await waitFor(() => bobs.heard("unread").length >= all.length, "all that is unread", 10_000);
+  await waitFor(() => bobs.heard("unread").length >= all.length, "all that is unread", 60_000);
   const byId = (a, b) => (a.conversationId < b.conversationId ? -1 : 1);
   assert.deepEqual(bobs.heard("unread").sort(byId), expected.sort(byId));
   // Each author hears once of each conversation, also where their latest is far behind.
-  await waitFor(() => receipts(anns).length >= all.length && receipts(cats).length > 0, "all to be delivered", 10_000);
+  await waitFor(() => receipts(anns).length >= all.length && receipts(cats).length > 0, "all to be delivered", 60_000);
   const delivered = [only, ...all.slice(1).map((id) => latest.get(id))].map((id) => [id, bob, "delivered"]);
   assert.deepEqual(receipts(anns).sort(), delivered.sort());
   assert.deepEqual(receipts(cats), [[latest.get(c), bob, "delivered"]]);
@@ -491,7 +496,7 @@ scenario("who was long away misses nothing, and each author hears once", async (
   assert.deepEqual(await next(anns, "receipt"), [only, bob, "seen"]);
   await settled(anns, cats);
   assert.deepEqual([...receipts(anns), ...receipts(cats)], []);
-});
+}, { timeout: 240_000 });
 
 scenario("members on two hosts are one conversation", async () => {
   const redis = await Redis.start();

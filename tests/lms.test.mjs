@@ -176,6 +176,7 @@ scenario("everybody is in the room of their role", async () => {
   const redis = await Redis.start();
   const own = await startHost({ plugins: ["lms"], redisPort: redis.port });
   const [teacher, pupil] = [await connect(own, "teacher", { role: "educator" }), await connect(own, "pupil")];
+  await settled(teacher, pupil);
   const emitter = await redisEmitter(redis);
   for (const role of ["educator", "student"]) emitter.to(`role:${role}`).emit("hello", role);
   emitter.emit("told");

@@ -5,7 +5,7 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { join } from "node:path";
 import { connect, settled, TRANSPORTS } from "./harness/clients.mjs";
-import { waitFor } from "./harness/deadline.mjs";
+import { assertOnceASecond, waitFor } from "./harness/deadline.mjs";
 import { runExample } from "./harness/examples.mjs";
 import { Redis } from "./harness/redis.mjs";
 import { hostForFile, preparedHost, scenario, startHost } from "./harness/scenario.mjs";
@@ -13,8 +13,8 @@ import { SUITES } from "./harness/suites.mjs";
 
 const host = hostForFile(SUITES.quiz);
 const RFC3339 = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/;
-/** How long after its time a quiz may end at the latest, on a machine that is busy. */
-const LATE = 10_000;
+/** How long the end of a quiz of some seconds is waited for at most, on a machine that is busy. */
+const LATE = 45_000;
 
 let quizzes = 0;
 let casts = 0;
@@ -51,7 +51,7 @@ for (const transport of TRANSPORTS) {
   scenario(`a backend starts a quiz, users answer and submit, and it ends (${transport})`, async () => {
     const named = cast();
     const userIds = [named("ann"), named("ben")];
-    const q = quiz({ userIds, durationSeconds: 3 });
+    const q = quiz({ userIds, durationSeconds: 10 });
     const { quizId } = q;
     const [ann, phone, ben, eve] = await users(named("ann"), named("ann"), named("ben"), named("eve"));
     const answered = await tell("quiz-start", q);
@@ -117,7 +117,8 @@ for (const transport of TRANSPORTS) {
     const ben = await user(named("ben"));
     assert.deepEqual(await ben.next("quiz-resumed"), { quizId, endsAt, questions: SHOWN, answers: {} });
     await ben.must("quiz-submit", quizId);
-    assert.deepEqual(await tom.next("quiz-progress", ({ submitted }) => submitted === 1), { quizId, started: 2, answered: 1, submitted: 1 });
+    const both = ({ started, submitted }) => started === 2 && submitted === 1;
+    assert.deepEqual(await tom.next("quiz-progress", both), { quizId, started: 2, answered: 1, submitted: 1 });
     const other = quiz({ userIds: [named("ann")] });
     await root.must("quiz-start", other);
     assert.deepEqual(await root.next("quiz-progress"), { quizId: other.quizId, started: 1, answered: 0, submitted: 0 });
@@ -135,6 +136,7 @@ for (const transport of TRANSPORTS) {
     assert.deepEqual(await tell("course-staff", { courseId, educators: [named("ned")] }), { ok: true });
     const later = await user(named("ned"), plain);
     assert.equal(await unlike.code("quiz-start", q), "FORBIDDEN", "a student's role");
+    await settled(ned, later, unlike);
     await ned.must("quiz-start", q);
     await ann.next("quiz-started");
     for (const client of [ned, later]) {
@@ -144,6 +146,7 @@ for (const transport of TRANSPORTS) {
     assert.equal(await ned.code("quiz-start", quiz({ courseId, userIds: [named("ann")] })), "FORBIDDEN");
     await settled(later);
     const sue = await user(named("sue"), plain);
+    await settled(sue);
     await ann.must("quiz-submit", quizId);
     await sue.next("quiz-progress", ({ submitted }) => submitted === 1);
     await settled(ned, later, unlike);
@@ -241,7 +244,7 @@ scenario("a connection that can be in no more rooms takes its quizzes, and start
 scenario("the score is shown as the operator says, and settings that are none are refused", async () => {
   for (const [showScore, atSubmission, atEnd] of [["ended", {}, { score: 1 }], ["never", {}, {}]]) {
     const strict = await startHost({ plugins: ["quiz"], plugin: { quiz: { settings: { showScore } } } });
-    const q = quiz({ userIds: ["ann"], durationSeconds: 2 });
+    const q = quiz({ userIds: ["ann"], durationSeconds: 5 });
     const { quizId } = q;
     const ann = await connect(strict, "ann");
     await tell("quiz-start", q, strict);
@@ -286,7 +289,7 @@ scenario("answers and a submission that meet: what was taken is what is scored",
 scenario("answers that meet the end: what was taken is what is scored, and nothing is taken later", async () => {
   const name = cast()("ann");
   const questions = Array.from({ length: 16 }, (_, n) => ({ id: `n${n}`, kind: "number", text: "?", answer: n, points: 1 }));
-  const q = quiz({ userIds: [name], durationSeconds: 1, questions });
+  const q = quiz({ userIds: [name], durationSeconds: 4, questions });
   const { quizId } = q;
   const devices = await Promise.all([connect(host, name), connect(host, name)]);
   await tell("quiz-start", q);
@@ -309,7 +312,7 @@ scenario("answers that meet the end: what was taken is what is scored, and nothi
 
 scenario("the quiz goes on and ends when the host has died in between", async () => {
   const dying = await startHost({ plugins: ["quiz"] });
-  const q = quiz({ userIds: ["ann", "ben"], durationSeconds: 8 });
+  const q = quiz({ userIds: ["ann", "ben"], durationSeconds: 20 });
   const { quizId } = q;
   const ann = await connect(dying, "ann");
   const { endsAt } = await tell("quiz-start", q, dying);
@@ -321,16 +324,15 @@ scenario("the quiz goes on and ends when the host has died in between", async ()
   assert.deepEqual(await again.next("quiz-resumed"), { quizId, endsAt, questions: SHOWN, answers: { one: "milk" } });
   await ben.next("quiz-resumed");
   await answer(ben, quizId, "word", "ZOLA");
-  const over = (client) => client.nextEvent("quiz-ended", () => true, 8_000 + LATE).then(({ args }) => args[0]);
-  assert.deepEqual(await over(again), { quizId, score: 1 });
-  assert.deepEqual(await over(ben), { quizId, score: 3 });
+  assert.deepEqual(await end(again), { quizId, score: 1 });
+  assert.deepEqual(await end(ben), { quizId, score: 3 });
   assert.ok(Date.now() >= Date.parse(endsAt));
 });
 
 scenario("the quiz ends on the other hosts when the one that started it is dead", async () => {
   const redis = await Redis.start();
   const [first, second] = await Promise.all([0, 1].map(() => startHost({ plugins: ["quiz"], redisPort: redis.port })));
-  const q = quiz({ userIds: ["ann", "ben"], durationSeconds: 5 });
+  const q = quiz({ userIds: ["ann", "ben"], durationSeconds: 15 });
   const { quizId, courseId } = q;
   const [tom, sue, ann, ben] = await Promise.all([
     educator(first, "tom", [courseId]), educator(second, "sue", [courseId]), connect(second, "ann"), connect(first, "ben"),
@@ -346,9 +348,8 @@ scenario("the quiz ends on the other hosts when the one that started it is dead"
   await first.kill();
   const again = await connect(second, "ben");
   assert.deepEqual(await again.next("quiz-resumed"), { quizId, endsAt, questions: SHOWN, answers: { count: 2.5 } });
-  const over = (client) => client.nextEvent("quiz-ended", () => true, 30_000).then(({ args }) => args[0]);
-  assert.deepEqual(await over(ann), { quizId, score: 1 });
-  assert.deepEqual(await over(again), { quizId, score: 4 });
+  assert.deepEqual(await end(ann), { quizId, score: 1 });
+  assert.deepEqual(await end(again), { quizId, score: 4 });
   assert.equal(await again.code("quiz-answer", { quizId, questionId: "one", answer: "milk" }), "QUIZ_CLOSED");
 });
 
@@ -361,6 +362,7 @@ scenario("hundreds answer at once, and educators hear of it once a second", asyn
   const times = [];
   tom.socket.on("quiz-progress", () => times.push(performance.now()));
   const clients = await Promise.all(users.map((user) => connect(host, user)));
+  const since = performance.now();
   await tell("quiz-start", q);
   await Promise.all(clients.map((client) => client.next("quiz-started")));
   for (let from = 0; from < 200; from += 50) {
@@ -370,21 +372,14 @@ scenario("hundreds answer at once, and educators hear of it once a second", asyn
     assert.ok(submitted.every(({ score }) => score === 10));
     const counted = { quizId, started: 200, answered: from + 50, submitted: from + 50 };
     const isLast = (progress) => Object.keys(counted).every((key) => progress[key] === counted[key]);
-    await tom.nextEvent("quiz-progress", isLast, 20_000);
+    await tom.nextEvent("quiz-progress", isLast, 30_000);
   }
-  const apart = times.slice(1).map((time, n) => time - times[n]);
-  assert.ok(apart.length >= 3, apart.join());
-  // A little less apart than they were sent; by more only behind one that came as late. Of the first nobody knows.
-  let late = Infinity;
-  for (const gap of apart) {
-    assert.ok(gap > 800 - late, apart.join());
-    late = Math.max(0, (late === Infinity ? 0 : late) + gap - 1_000);
-  }
-  assert.ok(apart.reduce((sum, gap) => sum + gap) > 1_000 * (apart.length - 1), apart.join());
+  assert.ok(times.length >= 4);
+  assertOnceASecond(times, since);
   const page = await tell("quiz-results", { quizId, limit: 150 });
   assert.deepEqual([page.results.length, page.after], [150, users.toSorted()[149]]);
   assert.equal((await tell("quiz-results", { quizId, after: page.after })).results.length, 50);
-});
+}, { timeout: 180_000 });
 
 scenario("thousands who take a quiz are all told that it is over", async () => {
   const named = cast();
@@ -393,7 +388,7 @@ scenario("thousands who take a quiz are all told that it is over", async () => {
   const { quizId } = q;
   const last = await connect(host, userIds.toSorted().at(-1));
   await tell("quiz-start", q);
-  await last.nextEvent("quiz-started", () => true, 10_000);
+  await last.nextEvent("quiz-started", () => true, 30_000);
   const closed = async () => {
     let [count, after] = [0, undefined];
     do {
@@ -403,9 +398,9 @@ scenario("thousands who take a quiz are all told that it is over", async () => {
     } while (after);
     return count === userIds.length;
   };
-  assert.deepEqual((await last.nextEvent("quiz-ended", () => true, 40_000)).args[0], { quizId, score: 0 });
-  await waitFor(closed, "5,000 scores", 40_000);
-}, { timeout: 120_000 });
+  assert.deepEqual((await last.nextEvent("quiz-ended", () => true, 90_000)).args[0], { quizId, score: 0 });
+  await waitFor(closed, "5,000 scores", 90_000);
+}, { timeout: 240_000 });
 
 scenario("the example shows a quiz from its start to its end", async () => {
   const { stdout } = await runExample("quiz/quiz.mjs", host);

@@ -31,6 +31,8 @@ async function connect(user, role) {
   const socket = io(url, { auth: { token }, transports: ["websocket"], reconnection: false });
   socket.on("connect_error", (error) => fail(error));
   await once(socket, "session");
+  // Whatever is asked first is answered when one has entered the rooms of one's courses.
+  await socket.emitWithAck("announcement-read", "none-yet");
   return socket;
 }
 

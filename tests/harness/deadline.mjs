@@ -1,7 +1,9 @@
 // Waiting for conditions, never for time alone.
 
+import assert from "node:assert/strict";
+
 /** How long anything may take that should be immediate, in milliseconds. */
-export const SOON = 5_000;
+export const SOON = 15_000;
 
 /** Resolves as `promise` does, or rejects naming `what` was waited for. */
 export function within(promise, milliseconds, what) {
@@ -36,6 +38,16 @@ export async function waitFor(condition, what, milliseconds = SOON) {
     }
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
+}
+
+/**
+ * Asserts that what is told once a second at most, of what began at `since`, was not heard earlier. One may be
+ * heard late and the next in time, so it is not asked how far they are apart.
+ */
+export function assertOnceASecond(times, since) {
+  const after = times.map((time) => Math.round(time - since));
+  // The clock that decides is the host's.
+  assert.ok(after.every((time, n) => time > n * 1_000 - 50), `heard after ${after} ms`);
 }
 
 function describe(what) {

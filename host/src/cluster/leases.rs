@@ -5,6 +5,7 @@ use super::{
     Cluster,
     burial::Graveyard,
     letters::{About, Change, Letter, Running, Said},
+    names::SETTLING,
     others::{Everyone, LEASE, Others},
     own::Own,
 };
@@ -88,6 +89,14 @@ impl Telling {
     }
 }
 
+/// Waits until then; for ever where there is no such moment.
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
 impl Lease {
     /// Lives until the host ends.
     pub(super) async fn live(mut self) {
@@ -96,6 +105,7 @@ impl Lease {
         let mut health = self.cluster.health.clone();
         let mut judges_from = Instant::now() + LEASE;
         let mut last_beat = Instant::now();
+        let mut settles = None;
         loop {
             let whole = self.telling.wanted || !self.telling.parts.is_empty();
             tokio::select! {
@@ -112,7 +122,13 @@ impl Lease {
                         // What was said in the meantime was missed, here and there.
                         self.say(Said::Ask { of: None });
                         self.telling.wanted = true;
+                        settles = Some(Instant::now() + SETTLING);
                     }
+                }
+                () = until(settles), if settles.is_some() => {
+                    // What was held back until now is not held back until the next beat.
+                    settles = None;
+                    self.pipeline.executor.presence.look_at_all();
                 }
                 _ = beat.tick() => {
                     self.say(self.own.alive());

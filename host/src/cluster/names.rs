@@ -11,7 +11,7 @@ use std::{
 
 /// How long after it has begun to listen a host tells of nobody: until it has heard from others what is so
 /// and what they have told already.
-const SETTLING: Duration = Duration::from_secs(2);
+pub(super) const SETTLING: Duration = Duration::from_secs(2);
 
 /// The other hosts, and whether all of their connections are known.
 #[derive(Debug, Default)]

@@ -22,6 +22,10 @@ use switchboard_plugin::{Ack, Cx, Error, Id, Result, Timer};
 pub(crate) const OPEN: &str = "open";
 pub(crate) const DEAL: &str = "deal";
 
+/// How long after a page is opened its users are dealt to: by then all hosts know whose devices have been
+/// told, whichever host deals.
+const DEAL_AFTER: Duration = Duration::from_millis(250);
+
 const TITLE: RangeInclusive<usize> = 1..=200;
 /// A second to a week.
 const SECONDS: RangeInclusive<usize> = 1..=604_800;
@@ -117,7 +121,7 @@ pub(crate) fn open(cx: &mut Cx, timer: Timer<Page>) -> Result<()> {
         cx.join_user(&user, &room);
         rooms.push(room);
         let (name, quiz) = (format!("{DEAL}:{user}"), quiz.id.clone());
-        timers.after(Duration::ZERO, name, &Taker { quiz, user })?;
+        timers.after(DEAL_AFTER, name, &Taker { quiz, user })?;
     }
     // Where no host was there all the time it is over already.
     if cx.now_ms() < quiz.ends_ms {

@@ -16,7 +16,7 @@ fn the_quiz_ends_by_itself_for_everybody() {
     answer(&mut host, &bob, "count", 271.5);
     host.send(&bob, "quiz-submit", "q1").expect_ok();
     host.clear();
-    host.advance(59 * SECOND + Duration::from_millis(999));
+    host.advance(60 * SECOND - DEALT - Duration::from_millis(1));
     for client in [&ann, &phone, &bob, &idle] {
         host.expect_silence(client);
     }
@@ -60,7 +60,7 @@ fn what_comes_late_is_refused_also_before_the_timer_has_fired() {
     expect_closed(&mut host, &ann);
     let phone = host.connect("ann");
     host.expect_silence(&phone);
-    host.advance(Duration::ZERO);
+    host.advance(DEALT);
     assert_eq!(
         host.take(&ann, "quiz-ended"),
         json!({ "quizId": "q1", "score": 0 })
@@ -141,7 +141,7 @@ fn nothing_that_a_taker_hears_before_the_end_has_a_right_answer() {
         secret["questions"][index]["answer"] = answer;
     }
     host.server_event("quiz-start", secret).expect_ok();
-    host.advance(Duration::ZERO);
+    host.advance(DEALT);
     let phone = host.connect("ann");
     let mut heard = vec![
         host.take(&ann, "quiz-started"),

@@ -14,6 +14,8 @@ use std::time::Duration;
 use switchboard_plugin::{Client, TestHost, User};
 
 const SECOND: Duration = Duration::from_secs(1);
+/// When a quiz that starts is dealt.
+const DEALT: Duration = Duration::from_millis(250);
 /// A minute after the beginning of all tests, which is how long `quiz` takes.
 const END: &str = "2023-11-15T12:01:00.000Z";
 
@@ -67,7 +69,7 @@ fn right() -> [(&'static str, Value); 4] {
 /// Starts the quiz as a backend does, and lets it be dealt.
 fn start(host: &mut TestHost, id: &str, users: &[&str]) {
     host.server_event("quiz-start", quiz(id, users)).expect_ok();
-    host.advance(Duration::ZERO);
+    host.advance(DEALT);
 }
 
 fn given(quiz: &str, question: &str, answer: impl Into<Value>) -> Value {

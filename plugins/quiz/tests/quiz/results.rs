@@ -11,7 +11,7 @@ fn a_backend_sees_every_users_answers_and_score() {
         answer(&mut host, &ann, question, taken);
     }
     answer(&mut host, &bob, "one", "milk");
-    host.advance(5 * SECOND);
+    host.advance(5 * SECOND - DEALT);
     host.send(&ann, "quiz-submit", "q1").expect_ok();
     let all = json!({ "one": "milk", "some": ["a", "c"], "word": "Émile Zola", "count": 271.5 });
     let at = "2023-11-15T12:00:05.000Z";
@@ -91,7 +91,7 @@ fn long_answers_make_short_pages() {
     texts["questions"] = (0..3).map(question).collect();
     texts["userIds"] = json!(users);
     host.server_event("quiz-start", texts).expect_ok();
-    host.advance(Duration::ZERO);
+    host.advance(DEALT);
     let long = "\u{1d11e}".repeat(4_000);
     for user in &users {
         let client = host.connect(user.as_str());

@@ -16,7 +16,7 @@ fn a_backend_starts_a_quiz_on_all_devices_of_those_listed() {
         .server_event("quiz-start", quiz("q1", &users))
         .expect_ok();
     assert_eq!(answer, json!({ "ok": true, "quizId": "q1", "endsAt": END }));
-    host.advance(Duration::ZERO);
+    host.advance(DEALT);
     let started = json!({ "quizId": "q1", "title": "Week 1", "endsAt": END, "questions": shown() });
     for client in [&ann, &phone, &bob] {
         assert_eq!(host.take(client, "quiz-started"), started);
@@ -71,7 +71,7 @@ fn a_quiz_is_started_once() {
             .server_event("quiz-start", quiz("q1", &["ann", "bob"]))
             .expect_error("CONFLICT");
         assert!(why.contains("`q1`"), "{why}");
-        host.advance(Duration::ZERO);
+        host.advance(DEALT);
         host.expect_silence(&ann);
         assert_eq!(on_sheet(&host, "ann", "answers"), json!({ "one": "milk" }));
     }
@@ -118,7 +118,7 @@ fn more_users_than_a_page_has_take_a_quiz() {
     let mut quiz = quiz("q1", &[]);
     quiz["userIds"] = json!(users);
     host.server_event("quiz-start", quiz).expect_ok();
-    host.advance(Duration::ZERO);
+    host.advance(DEALT);
     for client in &present {
         assert_eq!(host.take(client, "quiz-started")["questions"], shown());
     }
@@ -297,7 +297,7 @@ fn what_cannot_be_started_is_refused_by_its_member() {
     let asked = |n| json!({ "id": format!("n{n}"), "kind": "text", "text": "é".repeat(1_900), "answer": "é".repeat(1_900), "points": 0 });
     largest["questions"] = (0..32).map(asked).collect();
     host.server_event("quiz-start", &largest).expect_ok();
-    host.advance(Duration::ZERO);
+    host.advance(DEALT);
     let questions = host.take(&ann, "quiz-started")["questions"].clone();
     let ids: Vec<_> = questions
         .as_array()
@@ -337,7 +337,7 @@ fn who_is_told_sooner_than_dealt_to_can_answer() {
     // One who connects now finds no sheet, and is told when it is dealt; so are further devices.
     let cat = host.connect("cat");
     host.clear();
-    host.advance(Duration::ZERO);
+    host.advance(DEALT);
     for client in [&ann, &bob, &cat] {
         assert_eq!(host.take(client, "quiz-started")["quizId"], "q1");
         host.expect_silence(client);

@@ -101,7 +101,7 @@ fn a_number_is_a_number_however_it_is_written() {
     let mut whole = quiz("q1", &["ann"]);
     whole["questions"][3]["answer"] = json!(3);
     host.server_event("quiz-start", whole).expect_ok();
-    host.advance(Duration::ZERO);
+    host.advance(DEALT);
     answer(&mut host, &ann, "count", 3.0);
     let submitted = host.send(&ann, "quiz-submit", "q1").expect_ok();
     assert_eq!(submitted["score"], 4);
@@ -285,7 +285,7 @@ fn all_answers_of_a_user_are_bounded_together() {
     let question = |n| json!({ "id": format!("n{n}"), "kind": "text", "text": "?", "answer": "x", "points": 1 });
     texts["questions"] = (0..20).map(question).collect();
     host.server_event("quiz-start", texts).expect_ok();
-    host.advance(Duration::ZERO);
+    host.advance(DEALT);
     let long = "x".repeat(4_000);
     for n in 0..14 {
         answer(&mut host, &ann, &format!("n{n}"), long.as_str());
