@@ -318,6 +318,9 @@ scenario("the quiz goes on and ends when the host has died in between", async ()
   const { endsAt } = await tell("quiz-start", q, dying);
   await ann.next("quiz-started");
   await answer(ann, quizId, "one", "milk");
+  // Who comes when the quiz is open hears of it at the latest when it is dealt to them.
+  const early = await connect(dying, "ben");
+  await waitFor(() => ["quiz-started", "quiz-resumed"].some((name) => early.heard(name).length > 0), "the quiz to be dealt");
   await dying.kill();
   await dying.start();
   const [again, ben] = await Promise.all([connect(dying, "ann"), connect(dying, "ben")]);
