@@ -11,7 +11,7 @@ import { Redis } from "./harness/redis.mjs";
 import { scenario, startHost } from "./harness/scenario.mjs";
 
 /** How long clients are given to acknowledge; Node.js' adapter remembers each question for so long. */
-const ANSWERED = 10_000;
+const ANSWERED = 4_000;
 
 const host = (redis, options) => startHost({
   plugins: { probe: probe() },
@@ -200,7 +200,7 @@ scenario("acknowledgements of clients of both, to a server of Node.js", async ()
 
   assert.deepEqual(await asked(io.to("probe:nobody").timeout(ANSWERED), "number"), { error: null, answers: [] });
 
-  const some = await asked(io.timeout(3_000), "sometimes");
+  const some = await asked(io.timeout(2_000), "sometimes");
   assert.ok(some.error instanceof Error);
   assert.deepEqual(some.answers.toSorted(), [0, 2, 3]);
 

@@ -226,6 +226,7 @@ scenario("whoever does nothing is idle, and active again with the next event", a
   const news = (status) => ({ sessionCode: "S", userId: "amy", status });
   const hears = (status) => tim.next("presenceUpdated", (heard) => heard.userId === "amy" && heard.status === status);
   assert.deepEqual(await hears("idle"), news("idle"));
+  tim.clear();
   await amy.must("sendMessage", { sessionCode: "S", message: "I was thinking" });
   assert.deepEqual(await hears("active"), news("active"));
   // Of what one says the host knows nothing better.

@@ -17,7 +17,7 @@ const COURSES = 5;
 /** How many come at once: of these nobody can say who hears of whom. */
 const WAVE = 25;
 /** How long the quiz takes, in seconds. */
-const QUIZ = 60;
+const QUIZ = 45;
 
 /** What matters of what a student hears. */
 const NEWS = {

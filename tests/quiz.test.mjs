@@ -237,7 +237,7 @@ scenario("a connection that can be in no more rooms takes its quizzes, and start
   await answer(tom, mine.quizId, "one", "milk");
   assert.equal(await tom.code("quiz-start", { ...late, courseId: "yet-another" }), "RATE_LIMITED");
   await tell("quiz-start", late, narrow);
-  assert.equal((await tom.next("quiz-started")).quizId, late.quizId);
+  await tom.next("quiz-started", ({ quizId }) => quizId === late.quizId);
   assert.equal(await tom.code("quiz-resume", late.quizId), "RATE_LIMITED");
 });
 
@@ -378,7 +378,8 @@ scenario("hundreds answer at once, and educators hear of it once a second", asyn
     await tom.nextEvent("quiz-progress", isLast, 30_000);
   }
   assert.ok(times.length >= 4);
-  assertOnceASecond(times, since);
+  // The first is told a second after the start.
+  assertOnceASecond(times, since + 1_000);
   const page = await tell("quiz-results", { quizId, limit: 150 });
   assert.deepEqual([page.results.length, page.after], [150, users.toSorted()[149]]);
   assert.equal((await tell("quiz-results", { quizId, after: page.after })).results.length, 50);

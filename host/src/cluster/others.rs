@@ -428,6 +428,9 @@ impl Node {
     fn replace(&mut self, all: &[Member], everyone: &Everyone) {
         let rooms = &everyone.rooms;
         let mut gone: BTreeSet<ConnectionId> = self.connections.keys().copied().collect();
+        // By who is the last to leave on purpose the lingering of the user's others ends. So all join before
+        // any leaves, and all leave before any ends.
+        let mut told = Vec::with_capacity(all.len());
         for member in all {
             let Some((connection, namespace)) = everyone.open(member) else {
                 continue;
@@ -435,21 +438,24 @@ impl Node {
             gone.remove(&connection);
             everyone.turn_idle(connection, member.idle_ms);
             let wanted: BTreeSet<RoomName> = member.rooms().collect();
-            for room in rooms.of_connection(connection) {
-                if !wanted.contains(&room) {
-                    rooms.leave(&namespace, connection, &room);
-                    rooms.stop_lingering(&namespace, connection, &room);
-                }
-            }
             for room in &wanted {
                 rooms.join(&namespace, connection, room);
                 let typing = member.typing.contains(room.as_str());
                 rooms.set_typing(&namespace, connection, room, typing);
             }
-            if member.ended {
-                rooms.end(&namespace, connection);
+            self.connections.insert(connection, namespace.clone());
+            told.push((connection, namespace, wanted, member.ended));
+        }
+        for (connection, namespace, wanted, _) in &told {
+            for room in rooms.of_connection(*connection) {
+                if !wanted.contains(&room) {
+                    rooms.leave(namespace, *connection, &room);
+                    rooms.stop_lingering(namespace, *connection, &room);
+                }
             }
-            self.connections.insert(connection, namespace);
+        }
+        for (connection, namespace, ..) in told.iter().filter(|(.., ended)| *ended) {
+            rooms.end(namespace, *connection);
         }
         for connection in gone {
             if let Some(namespace) = self.connections.remove(&connection) {

@@ -5,7 +5,7 @@ use super::{
     others::Everyone,
 };
 use crate::{
-    core::names::{ConnectionId, UserId},
+    core::names::{RoomName, UserId},
     presence::Known,
 };
 use std::collections::BTreeMap;
@@ -152,11 +152,14 @@ fn as_known(member: &Member, everyone: &Everyone) -> Member {
     let mut rooms = member.rooms.clone();
     // One that is not there any more has ended for good, and will be told to have.
     if member.ended
-        && let Some(connection) = ConnectionId::parse(&member.connection)
+        && let Some((connection, namespace, identity)) = member.parts()
         && everyone.rooms.whose(connection).is_some()
     {
-        let lingers_in = everyone.rooms.of_connection(connection);
-        rooms.retain(|room| lingers_in.iter().any(|known| known.as_str() == room));
+        rooms.retain(|room| {
+            let (rooms, user) = (&everyone.rooms, &identity.user);
+            RoomName::foreign(room)
+                .is_some_and(|room| rooms.lingers(&namespace, &room, user, connection))
+        });
     }
     Member {
         rooms,

@@ -97,6 +97,21 @@ impl Rooms {
         self.with_room(namespace, room, |room| room.users.contains_key(user))
     }
 
+    /// Tells whether a user lingers in a room by a connection that has ended.
+    #[must_use]
+    pub fn lingers(
+        &self,
+        namespace: &Namespace,
+        room: &RoomName,
+        user: &UserId,
+        connection: ConnectionId,
+    ) -> bool {
+        self.with_room(namespace, room, |room| {
+            let presences = room.users.get(user);
+            presences.is_some_and(|presences| presences.lingering.contains(&connection))
+        })
+    }
+
     /// Returns whose connection of a namespace this is, none where it is not there or has ended.
     #[must_use]
     pub fn identity(

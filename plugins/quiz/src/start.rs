@@ -22,8 +22,8 @@ use switchboard_plugin::{Ack, Cx, Error, Id, Result, Timer};
 pub(crate) const OPEN: &str = "open";
 pub(crate) const DEAL: &str = "deal";
 
-/// How long after a page is opened its users are dealt to: by then all hosts know whose devices have been
-/// told, whichever host deals.
+/// How long after a page is opened its users are dealt to: by then hosts mostly know whose devices have been
+/// told, whichever of them deals.
 const DEAL_AFTER: Duration = Duration::from_millis(250);
 
 const TITLE: RangeInclusive<usize> = 1..=200;
@@ -152,6 +152,10 @@ pub(crate) fn deal(cx: &mut Cx, timer: Timer<Taker>) -> Result<()> {
         None => Sheet::deal(cx, &user, &quiz)?,
     };
     if !sheet.is_open(cx.now_ms()) {
+        // Who has submitted on another device waits for the end.
+        if !sheet.ended {
+            cx.join_user(&user, session_room(&quiz.id, &user));
+        }
         return Ok(());
     }
     let is_here = !cx.rooms().connections_of_user(&user)?.is_empty();

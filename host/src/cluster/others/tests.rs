@@ -68,6 +68,16 @@ fn change() -> impl Strategy<Value = Change> {
     })
 }
 
+/// What is told of a connection that joins rooms.
+fn opened(number: usize, user: &str, rooms: &[&str]) -> Vec<Change> {
+    let mut changes = vec![Change::Opened(member(name(number), user.to_owned()))];
+    changes.extend(rooms.iter().map(|room| Change::Joined {
+        connection: name(number),
+        room: (*room).to_owned(),
+    }));
+    changes
+}
+
 fn said(said: Said) -> Letter {
     Letter {
         node: "far".to_owned(),
@@ -109,7 +119,14 @@ proptest! {
         let truth = mirror.everyone.clone();
         let mut closed = BTreeSet::new();
         let mut now = Instant::now();
-        mirror.take(said(own.whole(&truth).remove(0)), now);
+        // All begin in all rooms, so that users have several devices in one.
+        let rooms = ["room:0", "room:1", "room:2"];
+        let all = (0..IDS).flat_map(|number| opened(number, &format!("user-{}", number / 2), &rooms));
+        let opened = said(own.change(all.collect()));
+        for knows in [&mut mirror, &mut others] {
+            knows.take(said(Own::default().whole(&truth).remove(0)), now);
+            knows.take(opened.clone(), now);
+        }
         for (changes, is_lost) in steps {
             now += Duration::from_millis(100);
             let mut changes = changes;
@@ -136,6 +153,73 @@ proptest! {
         }
         prop_assert_eq!(seen(&others.everyone), seen(&mirror.everyone));
         prop_assert_eq!(others.take(said(own.alive()), now + ASK_AGAIN), None);
+    }
+}
+
+/// Returns what a host tells of two devices of ann in a room, two hosts that know them, and that room.
+fn ann_twice() -> (Own, Others, Others, RoomName) {
+    let (mut own, mut missed, mut heard) = (Own::default(), others(), others());
+    let room = RoomName::new("room:a").unwrap();
+    let now = Instant::now();
+    let both = [0, 1].map(|number| opened(number, "ann", &[room.as_str()]));
+    let opened = said(own.change(both.concat()));
+    for knows in [&mut missed, &mut heard] {
+        knows.take(said(Own::default().whole(&everyone()).remove(0)), now);
+        assert_eq!(knows.take(opened.clone(), now), None);
+    }
+    (own, missed, heard, room)
+}
+
+fn left(number: usize, room: &RoomName) -> Change {
+    Change::Left {
+        connection: name(number),
+        room: room.as_str().to_owned(),
+        last: false,
+    }
+}
+
+fn ended(number: usize) -> Change {
+    Change::Ended {
+        connection: name(number),
+        left: Vec::new(),
+    }
+}
+
+fn ann_is_there(others: &Others, room: &RoomName) -> bool {
+    let (rooms, ann) = (&others.everyone.rooms, UserId::new("ann").unwrap());
+    rooms.has_user(&Namespace::root(), room, &ann)
+}
+
+#[test]
+fn who_lingers_by_one_device_still_does_when_it_was_missed_that_another_left_before() {
+    let (mut own, mut missed, mut heard, room) = ann_twice();
+    let now = Instant::now();
+    heard.take(said(own.change(vec![left(1, &room), ended(0)])), now);
+    assert!(ann_is_there(&heard, &room));
+    for part in own.whole(&heard.everyone) {
+        missed.take(said(part), now);
+    }
+    assert!(ann_is_there(&missed, &room));
+}
+
+#[test]
+fn who_left_on_purpose_does_not_linger_for_who_missed_it_or_has_just_come() {
+    let (mut own, mut missed, mut heard, room) = ann_twice();
+    let (mut comes, now) = (others(), Instant::now());
+    for change in [ended(0), left(1, &room)] {
+        heard.take(said(own.change(vec![change])), now);
+    }
+    for part in own.whole(&heard.everyone) {
+        missed.take(said(part.clone()), now);
+        comes.take(said(part), now);
+    }
+    for others in [&heard, &missed, &comes] {
+        assert!(!ann_is_there(others, &room));
+        assert_eq!(
+            others.count(),
+            (1, 2),
+            "both are known until they are closed"
+        );
     }
 }
 

@@ -325,21 +325,27 @@ fn who_is_told_sooner_than_dealt_to_can_answer() {
     );
     host.server_event("quiz-start", quiz("q1", &["ann", "bob", "cat", "zoe"]))
         .expect_ok();
-    // Nothing has been dealt yet.
+    // It is open, and nothing has been dealt yet.
+    host.advance(Duration::ZERO);
     assert_eq!(host.stored("user:ann", "sheet:q1"), None);
+    for client in [&ann, &bob] {
+        assert_eq!(host.take(client, "quiz-started")["quizId"], "q1");
+    }
+    // Those who connect now find no sheet.
+    let (laptop, cat) = (host.connect("bob"), host.connect("cat"));
     answer(&mut host, &ann, "one", "milk");
     host.send(&bob, "quiz-submit", "q1").expect_ok();
+    assert_eq!(host.take(&bob, "quiz-submitted")["score"], 0);
     for user in ["eve", "a", "zzz"] {
         let client = host.connect(user);
         host.send(&client, "quiz-answer", given("q1", "one", "milk"))
             .expect_error("NOT_FOUND");
     }
-    // One who connects now finds no sheet, and is told when it is dealt; so are further devices.
-    let cat = host.connect("cat");
     host.clear();
     host.advance(DEALT);
-    for client in [&ann, &bob, &cat] {
-        assert_eq!(host.take(client, "quiz-started")["quizId"], "q1");
+    // They are told when it is dealt, but for who has submitted.
+    assert_eq!(host.take(&cat, "quiz-started")["quizId"], "q1");
+    for client in [&ann, &bob, &laptop, &cat] {
         host.expect_silence(client);
     }
     assert_eq!(on_sheet(&host, "ann", "answers"), json!({ "one": "milk" }));
@@ -348,9 +354,10 @@ fn who_is_told_sooner_than_dealt_to_can_answer() {
     let all = json!({ "quizId": "q1", "started": 3, "answered": 1, "submitted": 1 });
     assert_eq!(told.last(), Some(&all), "{told:?}");
     host.advance(60 * SECOND);
-    for (client, score) in [(&ann, 1), (&bob, 0), (&cat, 0)] {
+    for (client, score) in [(&ann, 1), (&bob, 0), (&laptop, 0), (&cat, 0)] {
         let ended = json!({ "quizId": "q1", "score": score });
         assert_eq!(host.take(client, "quiz-ended"), ended);
+        assert!(host.rooms(client).is_empty());
     }
     host.expect_silence(&eve);
 }
