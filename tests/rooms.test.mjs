@@ -195,6 +195,8 @@ for (const transport of TRANSPORTS) {
       await client.send(`40${JSON.stringify({ token })}`);
       await client.text("40");
       await client.text('42["session"');
+      // Who has come back is another connection, and does not wait for what the one before has said.
+      await other.nextEvent("document:edit", ({ changes }) => changes === `bye${time}`);
     }
     other.emit("document:edit", { roomId: "room", changes: "away" });
     await settled(other);
