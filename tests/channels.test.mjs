@@ -197,7 +197,7 @@ scenario("the host that handles a channel stops: another goes on at once, and no
     const since = performance.now();
     await holder.stop();
     await holderOf(left);
-    assert.ok(performance.now() - since < 9_000, "before its lease would have run out");
+    assert.ok(performance.now() - since < 5_000, "long before its lease would have run out");
   }
   await sending.reaches(hosts.length * 300);
   await sending.stop();

@@ -146,8 +146,8 @@ scenario("Redis dies 20 times under load: a host goes on, nobody is disconnected
   await waitFor(() => answered === asked, () => `an answer to all: ${answered} of ${asked}`, 10_000);
   const sorted = apart.map(Math.round).sort((one, other) => one - other);
   context.diagnostic(`one again after ms: median ${sorted[10]}, at most ${sorted[19]}; answers ${JSON.stringify(codes)}`);
-  // On a machine that does nothing else it is every time within 2 s; here others may be busy.
-  assert.ok(sorted[10] < 4_000, `one again soon: ${sorted}`);
+  // On a machine that does nothing else it is every time within 2 s.
+  assert.ok(sorted[17] < 2_000 && sorted[19] < 4_000, `one again within 2 s: ${sorted}`);
   assert.deepEqual(Object.keys(codes).filter((code) => !["ok", "UNAVAILABLE"].includes(code)), []);
   // Redis may die when it has passed a message on and not said so. It is sent again then: to be heard
   // twice on another host is rare, and said in the README; on one's own it never happens.

@@ -113,7 +113,7 @@ scenario("another plugin's events go on while one loops", async () => {
   const [before, after] = [percentile(alone, 0.99), percentile(beside, 0.99)];
   console.log(`p99 alone ${before.toFixed(2)} ms, beside a loop ${after.toFixed(2)} ms, ratio ${(after / before).toFixed(2)}`);
   // How fast is the benchmarks' business; that nobody waits for the deadline is this test's.
-  assert.ok(after < 1_000, `p99 ${after} ms beside a looping plugin`);
+  assert.ok(after < 200, `p99 ${after} ms beside a looping plugin`);
 });
 
 scenario("faults of one user alone do not take the plugin from the others", async () => {

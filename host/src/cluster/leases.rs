@@ -125,7 +125,7 @@ impl Lease {
                         settles = Some(Instant::now() + SETTLING);
                     }
                 }
-                () = until(settles), if settles.is_some() => {
+                () = until(settles) => {
                     // What was held back until now is not held back until the next beat.
                     settles = None;
                     self.pipeline.executor.presence.look_at_all();
