@@ -40,6 +40,12 @@ const knows = (client, room, users) => waitFor(
   async () => `${users} in ${room}`,
 );
 
+/** The connections of a user may become known one after another. */
+const knowsConnections = (client, room, ids) => waitFor(
+  async () => JSON.stringify((await known(client, room)).connections.toSorted()) === JSON.stringify(ids.toSorted()),
+  () => `${ids.length} connections in ${room}`,
+);
+
 scenario("who is in a room is known on every host, and first and last are of all of them", async () => {
   const { hosts } = await cluster(3);
   const watcher = await connect(hosts[2], "watcher");
@@ -52,9 +58,8 @@ scenario("who is in a room is known on every host, and first and last are of all
   await two.must("probe:join", room);
   await ben.must("probe:join", room);
   await knows(watcher, room, ["ann", "ben"]);
-  await waitFor(async () => (await known(watcher, room)).connections.length === 3, "all three to be known");
+  await knowsConnections(watcher, room, [one.id, two.id, ben.id]);
   const seen = await known(watcher, room);
-  assert.deepEqual(seen.connections.toSorted(), [one.id, two.id, ben.id].toSorted());
   assert.equal(seen.userCount, 2);
   const about = await watcher.must("probe:rooms", room, two.id, "ann");
   assert.equal(about.hasConnection, true);
@@ -103,7 +108,8 @@ scenario("two of four hosts die with 200 users: each is announced once, and room
   const second = await Promise.all([0, 1, 2, 3].map((n) => connect(survivors[n % 2], `user-${n}`)));
   const both = [await connect(dying, "both"), await connect(alsoDying, "both")];
   for (const client of [...lost, ...second, ...both]) await client.must("probe:join", room);
-  await knows(watchers[0], room, [...lost.map(({ userId }) => userId), "both"]);
+  const there = [...lost, ...second, ...both].map(({ id }) => id);
+  for (const watcher of watchers) await knowsConnections(watcher, room, there);
   for (const watcher of watchers) watcher.clear();
   await Promise.all([dying.kill(), alsoDying.kill()]);
   const gone = [...lost, ...both].map(({ id }) => id).toSorted();
@@ -243,14 +249,15 @@ scenario("who types is one state of a user on all hosts, and ends with the time,
   const hosts = await Promise.all([0, 1, 2].map(() => startHost(options)));
   const listener = await connect(hosts[0], "listener");
   const [phone, laptop, other] = [await connect(hosts[1], "ann"), await connect(hosts[2], "ann"), await connect(hosts[2], "ben")];
-  for (const client of [listener, phone, laptop, other]) await client.must("room:join", { roomId: "r" });
+  const beside = await connect(hosts[2], "beside");
+  for (const client of [listener, phone, laptop, other, beside]) await client.must("room:join", { roomId: "r" });
   const type = (client, isTyping) => client.must("typing", { roomId: "r", isTyping });
   const next = async (userId, isTyping, milliseconds) => {
     const { args: [news] } = await listener.nextEvent("typing", undefined, milliseconds);
     assert.deepEqual([news.roomId, news.userId, news.isTyping], ["r", userId, isTyping]);
   };
   // Every host knows of both devices before the first word.
-  await waitFor(async () => (await listener.must("room:join", { roomId: "r" })).room.memberCount === 3, "all to be there");
+  await waitFor(async () => (await listener.must("room:join", { roomId: "r" })).room.memberCount === 4, "all to be there");
   await type(phone, true);
   await next("ann", true);
   assert.deepEqual(laptop.heard("typing"), []);
@@ -268,6 +275,9 @@ scenario("who types is one state of a user on all hosts, and ends with the time,
   await next("ann", true);
   phone.close();
   await next("ann", false);
+  // The host of her other device has heard of it, too.
+  const stopped = () => beside.heard("typing").filter(({ userId, isTyping }) => userId === "ann" && !isTyping);
+  await beside.when(() => stopped().length === 2 || undefined);
   await type(laptop, true);
   await next("ann", true);
   // What it tells others comes in order: who knows of this knows that she types.

@@ -23,7 +23,7 @@ async function run(name, hosts, transport, signal) {
   });
   let said = "";
   for (const stream of [suite.stdout, suite.stderr]) stream.on("data", (chunk) => { said += chunk; });
-  const [code] = await once(suite, "exit");
+  const [code] = await once(suite, "close");
   const [, passed] = said.match(/^ℹ pass (\d+)$/m) ?? [];
   return { name, said, passed: Number(passed), ok: code === 0 };
 }

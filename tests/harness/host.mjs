@@ -72,7 +72,8 @@ export class Host extends Reachable {
     const [program, words] = this.largestFileKb ? ["bash", limited] : [BINARY, all];
     this.process = spawn(program, words, { cwd: this.directory, env: environmentOf(this.environment) });
     running.add(this);
-    this.exit = once(this.process, "exit").then(([code, signal]) => {
+    // Not "exit": what it printed last may come behind that.
+    this.exit = once(this.process, "close").then(([code, signal]) => {
       running.delete(this);
       this.exited = { code, signal };
       return this.exited;

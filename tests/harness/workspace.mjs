@@ -59,7 +59,7 @@ export class DevHost {
       env: environmentOf({ CARGO_TARGET_DIR: join(REPOSITORY, "target/dev-test") }),
       detached: true, // A group of its own: the builds that it started end with it.
     });
-    this.exit = once(this.process, "exit").then(([code, signal]) => { this.exited = { code, signal }; });
+    this.exit = once(this.process, "close").then(([code, signal]) => { this.exited = { code, signal }; });
     for (const stream of [this.process.stdout, this.process.stderr]) {
       stream.on("data", (chunk) => { this.output += chunk; });
     }

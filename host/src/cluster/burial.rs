@@ -3,7 +3,7 @@
 
 use super::{Cluster, leases::Wanted, letters::Said, others::Others};
 use crate::{
-    link::{Link, Script},
+    link::{Link, Script, is_passing},
     pipeline::{Pipeline, relayed::Gone},
 };
 use futures_util::future::join_all;
@@ -74,9 +74,15 @@ impl Graveyard {
             true => self.ask_for_self().await,
             false => self.bury().await,
         };
-        let was_open = self.is_open.swap(done.is_ok(), Ordering::Relaxed);
-        if let (Err(error), true) = (done, was_open) {
-            tracing::warn!(%error, "hosts that die are not dealt with: Redis does not do what that takes");
+        match done {
+            Ok(()) => self.is_open.store(true, Ordering::Relaxed),
+            // That Redis is out of reach is said where it is found out.
+            Err(error) if is_passing(&error) => {}
+            Err(error) => {
+                if self.is_open.swap(false, Ordering::Relaxed) {
+                    tracing::warn!(%error, "hosts that die are not dealt with: Redis does not do what that takes");
+                }
+            }
         }
     }
 
