@@ -9,6 +9,7 @@
 //! | [`instruction`] | what a plugin wants done |
 //! | [`code`] | the error codes that a client can see |
 //! | [`payload`] | checks of the JSON that crosses the edge: arguments and binary placeholders |
+//! | `plain` | a quick look at that JSON, which most of it passes |
 //! | [`presence`] | what a user is seen as |
 //! | [`rate`] | token buckets |
 //! | [`recipient`] | whom something is about |
@@ -25,6 +26,7 @@ pub mod instruction;
 pub mod manifest;
 pub mod names;
 pub mod payload;
+mod plain;
 pub mod presence;
 pub mod rate;
 pub mod recipient;

@@ -326,6 +326,8 @@ impl Pipeline {
     }
 
     async fn handle_item(self: &Arc<Self>, connection: &Arc<Connection>, item: Item) {
+        // What is not a message is in boxes: with it, the future of every message would be twice as large,
+        // and is moved.
         match item {
             Item::Message(message) => self.handle_message(connection, message).await,
             Item::Notice {
@@ -333,10 +335,10 @@ impl Pipeline {
                 attachments,
                 depth,
             } => {
-                self.handle_notices(connection, [(notice, attachments)], depth)
-                    .await
+                let notices = [(notice, attachments)];
+                Box::pin(self.handle_notices(connection, notices, depth)).await;
             }
-            Item::End { reason } => self.handle_end(connection, reason).await,
+            Item::End { reason } => Box::pin(self.handle_end(connection, reason)).await,
         }
     }
 
@@ -345,9 +347,9 @@ impl Pipeline {
             return;
         }
         if message.name.as_str() == AUTH_EVENT {
-            if self.authenticate(connection, message).await {
-                self.handle_notices(connection, [(Notice::Connected, Vec::new())], 0)
-                    .await;
+            if Box::pin(self.authenticate(connection, message)).await {
+                let connected = [(Notice::Connected, Vec::new())];
+                Box::pin(self.handle_notices(connection, connected, 0)).await;
             }
             return;
         }
@@ -393,7 +395,7 @@ impl Pipeline {
         }
         let own = self.deliver(effects, Some(connection), 1);
         if !own.is_empty() {
-            self.handle_notices(connection, own, 1).await;
+            Box::pin(self.handle_notices(connection, own, 1)).await;
         }
     }
 
