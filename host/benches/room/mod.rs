@@ -73,8 +73,13 @@ fn minter() -> TokenMinter {
     TokenMinter::from_config(&config.auth).unwrap()
 }
 
+/// For how long servers are left alone before they are measured, with what so many connections have
+/// left them to do.
+const SETTLES: Duration = Duration::from_secs(3);
+
 /// Says that all is prepared, and waits to be told to go on.
 async fn ready() {
+    tokio::time::sleep(SETTLES).await;
     println!("ready");
     let told = tokio::task::spawn_blocking(|| {
         let mut line = String::new();

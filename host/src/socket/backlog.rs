@@ -10,6 +10,10 @@
 //!
 //! What is volatile is not counted: the server keeps the latest of it only, and writes it when nothing
 //! else waits.
+//!
+//! A packet for a room is counted for each of its members, whose counts are not in the processor's
+//! caches: waiting for them is most of what that costs. So what is touched for each packet is in one
+//! line of them.
 
 use super::{
     config::SocketConfig,
@@ -96,7 +100,9 @@ impl Bounds {
 
 /// Counts for one transport.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub(super) struct Backlog {
+    counted: Mutex<Counted>,
     bounds: Bounds,
     /// The stream on which the session was opened, if that is a WebSocket's.
     first: Option<Weak<Switch>>,
@@ -104,45 +110,54 @@ pub(super) struct Backlog {
     fetched: AtomicU64,
     /// The session whose polls are counted, to be forgotten with it.
     session: OnceLock<(Weak<Transports>, String)>,
-    counted: Mutex<Counted>,
     /// Held while a socket of the transport enters rooms, or leaves all of them with its namespace: one
     /// that comes back has the same id, and must not be taken out of its rooms by the one before.
     pub(super) moving: Mutex<()>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
+#[repr(C)]
 struct Counted {
+    // Touched for each packet.
     queued: u64,
-    /// How much of it was written or fetched.
-    done: u64,
-    /// What polls had fetched when it was looked last.
-    fetched: u64,
-    /// The stream on which the rest is written; none while the session polls.
-    stream: Weak<Switch>,
-    /// What that had written when it was looked last.
-    written: u64,
-    /// Whether the session has been upgraded, or seemed to be.
-    is_upgraded: bool,
-    /// The bytes of the largest packet since nothing waited.
-    largest: u64,
     /// At how many bytes queued it is worth to look again.
     look_at: u64,
     /// Packets that were queued and are not known to be written.
     packets: u64,
     /// At how many of them it is worth to look again.
     look_at_packets: u64,
+    /// How many more make the part whole that the last one is in.
+    left_in_part: u64,
+    /// The bytes of the largest packet since nothing waited.
+    largest: u64,
+    /// The stream on which the rest is written; none while the session polls.
+    stream: Weak<Switch>,
+    // Touched now and then.
+    /// How much of what was queued was written or fetched.
+    done: u64,
+    /// What polls had fetched when it was looked last.
+    fetched: u64,
+    /// What the stream had written when it was looked last.
+    written: u64,
+    /// Whether the session has been upgraded, or seemed to be.
+    is_upgraded: bool,
+    /// How many packets make a part.
+    part: u64,
     /// What had been queued with each whole part of these packets.
     parts: VecDeque<u64>,
 }
 
+// With the lock before it.
+const _: () = assert!(std::mem::offset_of!(Counted, done) <= 64 - size_of::<u64>());
+
 impl Backlog {
     pub(super) fn new(bounds: Bounds, first: Option<&Arc<Switch>>) -> Self {
         Self {
+            counted: Mutex::new(Counted::new(bounds.part() as u64)),
             bounds,
             first: first.map(Arc::downgrade),
             fetched: AtomicU64::new(0),
             session: OnceLock::new(),
-            counted: Mutex::default(),
             moving: Mutex::new(()),
         }
     }
@@ -174,10 +189,7 @@ impl Backlog {
         let has_room = self.has_room_in(&mut counted, transports, session);
         if has_room {
             let polls = counted.polls();
-            counted.count(
-                if polls { size.fetched } else { size.written },
-                self.bounds.part() as u64,
-            );
+            counted.count(if polls { size.fetched } else { size.written });
         }
         has_room
     }
@@ -215,7 +227,7 @@ impl Backlog {
         let stream = self.opened_on().or_else(upgraded);
         let fetched = self.fetched.load(Ordering::Relaxed);
         counted.look(stream.as_ref(), fetched);
-        counted.wait(self.bounds.part() as u64)
+        counted.wait()
     }
 }
 
@@ -230,16 +242,36 @@ impl Drop for Backlog {
 }
 
 impl Counted {
+    fn new(part: u64) -> Self {
+        Self {
+            queued: 0,
+            look_at: 0,
+            packets: 0,
+            look_at_packets: 0,
+            left_in_part: part,
+            largest: 0,
+            stream: Weak::new(),
+            done: 0,
+            fetched: 0,
+            written: 0,
+            is_upgraded: false,
+            part,
+            parts: VecDeque::new(),
+        }
+    }
+
     /// Tells whether the session polled when it was last looked at.
     fn polls(&self) -> bool {
         self.stream.ptr_eq(&Weak::new())
     }
 
-    fn count(&mut self, bytes: u64, part: u64) {
+    fn count(&mut self, bytes: u64) {
         self.queued += bytes;
         self.largest = self.largest.max(bytes);
         self.packets += 1;
-        if self.packets.is_multiple_of(part) {
+        self.left_in_part -= 1;
+        if self.left_in_part == 0 {
+            self.left_in_part = self.part;
             self.parts.push_back(self.queued);
         }
     }
@@ -266,17 +298,18 @@ impl Counted {
     }
 
     /// Returns how many bytes wait, and forgets the packets that do not.
-    fn wait(&mut self, part: u64) -> u64 {
+    fn wait(&mut self) -> u64 {
         if self.done >= self.queued {
             self.done = self.queued;
             self.largest = 0;
             self.packets = 0;
+            self.left_in_part = self.part;
             self.parts.clear();
             return 0;
         }
         while self.parts.front().is_some_and(|end| *end <= self.done) {
             self.parts.pop_front();
-            self.packets -= part;
+            self.packets -= self.part;
         }
         self.queued - self.done
     }

@@ -40,18 +40,20 @@ const AMPLIFIED: u64 = 4;
 /// when nothing waits to be written for a while, or as much was written as could wait when it was last
 /// allowed more: packets are written in their order.
 #[derive(Debug)]
+// What every write touches first.
+#[repr(C)]
 pub(super) struct Throttle {
-    /// How many bytes may wait that the host itself has sent.
-    outgoing_bytes: u64,
     /// Bytes that were written.
     written: u64,
-    /// How many they are when everything was written that could wait when more was allowed last.
+    /// Whether nothing can be written now.
+    is_halted: bool,
+    /// How many bytes may wait that the host itself has sent.
+    outgoing_bytes: u64,
+    /// How many were written when everything was written that could wait when more was allowed last.
     mark: u64,
     /// When something could not be written, or could be again, the last time; forgotten when that is
     /// long ago.
     halted: Option<Instant>,
-    /// Whether nothing can be written now.
-    is_halted: bool,
     /// Bytes that may be read since then; what was read beyond it is owed.
     left: i64,
     /// When some more may be, while none may.
@@ -63,11 +65,11 @@ pub(super) struct Throttle {
 impl Throttle {
     pub(super) fn new(outgoing_bytes: usize) -> Self {
         Self {
-            outgoing_bytes: outgoing_bytes as u64,
             written: 0,
+            is_halted: false,
+            outgoing_bytes: outgoing_bytes as u64,
             mark: 0,
             halted: None,
-            is_halted: false,
             left: 0,
             trickle: None,
             look: None,
