@@ -1,5 +1,6 @@
 //! A room over two server processes and a real Redis: hosts with a plugin in the path, beside bare
-//! `socketioxide` with its own Redis adapter, and beside Node.js with the stock one.
+//! `socketioxide` with its own Redis adapter, and beside Node.js with the stock one. Each is as it comes: of
+//! the three, the host alone brings an allocator.
 //!
 //! Needs `redis-server`, `target/test-plugins/load.wasm`, which `cargo xtask bench` builds, and for
 //! Node.js the packages in `tests/node_modules`.

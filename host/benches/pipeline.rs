@@ -14,6 +14,7 @@
     clippy::panic
 )]
 
+mod allocator;
 mod setting;
 
 use bytes::Bytes;

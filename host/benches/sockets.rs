@@ -12,6 +12,7 @@
     clippy::panic
 )]
 
+mod allocator;
 mod load;
 mod setting;
 

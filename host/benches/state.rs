@@ -13,6 +13,7 @@
     clippy::panic
 )]
 
+mod allocator;
 mod setting;
 
 use setting::Folder;

@@ -27,7 +27,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -120,6 +120,9 @@ struct Mailbox {
     ended: bool,
 }
 
+const ENDS: u8 = 1;
+const ENDS_WHOLE: u8 = 2;
+
 /// One connection of a client to one namespace.
 pub struct Connection {
     /// The host's id of it.
@@ -140,8 +143,8 @@ pub struct Connection {
     closing: AtomicBool,
     deaf: AtomicBool,
     swept: AtomicBool,
-    /// Whether it ends once it has got its answer, and its transport with it.
-    end: Mutex<Option<bool>>,
+    /// Whether it ends once it has got its answer ([`ENDS`]), and its transport with it ([`ENDS_WHOLE`]).
+    end: AtomicU8,
 }
 
 impl std::fmt::Debug for Connection {
@@ -181,14 +184,16 @@ impl Connection {
     /// Takes note that the connection ends once it has got the answer that it is owed, and its transport
     /// with it or not.
     pub fn end_when_answered(&self, transport: bool) {
-        let mut end = self.end.lock();
-        *end = Some(transport || end.unwrap_or(false));
+        let end = if transport { ENDS_WHOLE } else { ENDS };
+        self.end.fetch_max(end, Ordering::Release);
     }
 
     /// Returns whether the transport ends, too, if the connection ends now that it has got its answer.
     #[must_use]
     pub fn take_end(&self) -> Option<bool> {
-        self.end.lock().take()
+        // Asked after every event, and nearly never so.
+        let ends = self.end.load(Ordering::Relaxed) > 0;
+        ends.then(|| self.end.swap(0, Ordering::Acquire) == ENDS_WHOLE)
     }
 
     /// Tells whether nothing of the client's is taken any more.
@@ -443,7 +448,7 @@ impl Connections {
             closing: AtomicBool::new(false),
             deaf: AtomicBool::new(false),
             swept: AtomicBool::new(false),
-            end: Mutex::new(None),
+            end: AtomicU8::new(0),
         })
     }
 

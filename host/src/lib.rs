@@ -36,8 +36,3 @@ pub mod store;
 pub mod transactions;
 pub mod turns;
 pub mod typing;
-
-/// Events come with many small allocations, made on one thread and freed on another; the system's
-/// allocator is measurably slower at that.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

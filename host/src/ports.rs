@@ -113,6 +113,10 @@ pub trait Outbound: Send + Sync {
     /// Lets the connection get that no more.
     fn exit(&self, room: &RoomName);
 
+    /// Brings into the processor's caches what [`Outbound::take`] touches. The memory of several connections
+    /// for which that is done before is waited for together, and not one after the other.
+    fn prefetch(&self) {}
+
     /// Counts a frame that is about to be queued by [`Outbound::emit_to_room`]; a volatile one is not counted.
     ///
     /// # Errors

@@ -50,12 +50,27 @@ pub(crate) fn find(text: &str) -> Result<Vec<Placeholder>, Malformed> {
 }
 
 /// Tells whether the marker may be in a text. A name may be written with escapes. This is asked of
-/// every text that passes, so it stops at two rare bytes only.
+/// every text that passes, so it looks at eight bytes at once, and closer where a rare one is among them.
 fn is_suspect(text: &[u8]) -> bool {
-    memchr::memchr2_iter(b'_', b'\\', text).any(|place| {
-        let rest = text.get(place..).unwrap_or_default();
-        rest.starts_with(MARKER.as_bytes()) || rest.starts_with(b"\\u")
-    })
+    let begins = |rest: &[u8]| rest.starts_with(MARKER.as_bytes()) || rest.starts_with(b"\\u");
+    let mut rest = text;
+    while let Some((block, after)) = rest.split_first_chunk() {
+        let is_worth_a_look = has_rare(u64::from_le_bytes(*block));
+        if is_worth_a_look && (0..block.len()).any(|at| rest.get(at..).is_some_and(begins)) {
+            return true;
+        }
+        rest = after;
+    }
+    // What is left is shorter than the marker.
+    rest.windows(2).any(begins)
+}
+
+/// Tells whether `_` or a backslash is among eight bytes.
+fn has_rare(bytes: u64) -> bool {
+    const ONES: u64 = u64::from_le_bytes([1; size_of::<u64>()]);
+    // The highest bit of a byte is set where 1 is taken from 0.
+    let is = |byte: u8| (bytes ^ (ONES * u64::from(byte))).wrapping_sub(ONES);
+    (is(b'_') | is(b'\\')) & !bytes & (ONES << 7) != 0
 }
 
 /// Reads a placeholder at the beginning of a text, its members in any order; returns its number and
@@ -116,6 +131,20 @@ mod tests {
 
     fn numbers(text: &str) -> Result<Vec<u32>, Malformed> {
         Ok(find(text)?.iter().map(|found| found.number).collect())
+    }
+
+    #[test]
+    fn a_marker_is_suspected_wherever_it_begins() {
+        for length in 0..20 {
+            for end in 0..20 {
+                let (before, after) = ("é_\\\\ ".repeat(length), "x".repeat(end));
+                for inside in [MARKER, r"\u005f"] {
+                    let text = format!("{before}{inside}{after}");
+                    assert!(is_suspect(text.as_bytes()), "{text}");
+                }
+                assert!(!is_suspect(format!("{before}{after}").as_bytes()));
+            }
+        }
     }
 
     #[test]

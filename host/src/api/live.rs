@@ -464,8 +464,8 @@ async fn emit(State(api): State<Arc<Api>>, body: Result<Bytes, BytesRejection>) 
     };
     let most = api.pipeline.bounds.targets;
     let step = Step::Emit {
-        to: some("to", targets("to", emit.to, most)?)?,
-        except: targets("except", emit.except, most)?,
+        to: some("to", targets("to", emit.to, most)?)?.into(),
+        except: targets("except", emit.except, most)?.into(),
         frame,
         volatile: emit.volatile,
         ack: None,

@@ -9,15 +9,17 @@ use serde_json::{Map, Value};
 use std::sync::Arc;
 use uuid::{ContextV7, Timestamp, Uuid, timestamp::context::ThreadLocalContext};
 
-/// Returns an id that nothing has had, in the order of time; ids that two threads make within the same
-/// millisecond are in no order.
+/// Returns an id that nothing has had, in the order of times, which are in milliseconds since 1970 UTC; ids
+/// that two threads make for the same millisecond are in no order.
 #[must_use]
-pub fn fresh_id() -> Uuid {
+pub fn fresh_id(at_ms: u64) -> Uuid {
     // The library's own is one for all threads, which would wait for each other at every event.
     thread_local! {
         static CONTEXT: ContextV7 = const { ContextV7::new() };
     }
-    Uuid::new_v7(Timestamp::now(ThreadLocalContext::new(&CONTEXT)))
+    let nanos = u32::try_from(at_ms % 1_000).unwrap_or_default() * 1_000_000;
+    let context = ThreadLocalContext::new(&CONTEXT);
+    Uuid::new_v7(Timestamp::from_unix(context, at_ms / 1_000, nanos))
 }
 
 /// Who a connection belongs to, as its token said when it was last accepted.

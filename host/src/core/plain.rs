@@ -4,8 +4,8 @@
 /// A whole number of fewer digits is one that 64 bits of floating point hold; their largest has 309.
 pub(super) const HARMLESS_DIGITS: usize = 300;
 
-/// So many bytes of a string are passed over at once.
-const BLOCK: usize = 16;
+/// So many bytes of a string are looked at at once.
+const BLOCK: usize = size_of::<u64>();
 
 /// Tells whether a text is a JSON array (RFC 8259) in which nothing needs a closer look: it is nested no
 /// deeper than that, its array included; no number has an exponent or so many digits that it may be
@@ -138,32 +138,48 @@ impl Scan<'_> {
     /// Goes behind a string whose first quotation mark has been read.
     fn string(&mut self) -> Option<()> {
         loop {
-            self.pass_over();
-            match self.next()? {
+            match self.meaning_byte()? {
                 b'"' => return Some(()),
                 b'\\' => match self.next()? {
                     b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => {}
                     _ => return None,
                 },
-                b'_' if self.text.get(self.at..)?.starts_with(b"placeholder") => return None,
-                0..b' ' => return None,
-                _ => {}
+                b'_' if !self.text.get(self.at..)?.starts_with(b"placeholder") => {}
+                _ => return None,
             }
         }
     }
 
-    /// Goes to the next byte of a string that means something.
-    fn pass_over(&mut self) {
-        let means = |byte: u8| matches!(byte, b'"' | b'\\' | b'_' | 0..b' ');
-        let rest = self.text.get(self.at..).unwrap_or_default();
-        let (blocks, _) = rest.as_chunks::<BLOCK>();
-        // Without a branch for each byte, which the compiler makes a few instructions of.
-        let found = |block: &[u8; BLOCK]| block.iter().fold(false, |any, byte| any | means(*byte));
-        let skipped = blocks.iter().take_while(|block| !found(block)).count() * BLOCK;
-        let rest = rest.get(skipped..).unwrap_or_default();
-        let more = rest.iter().position(|byte| means(*byte));
-        self.at += skipped + more.unwrap_or(rest.len());
+    /// Goes behind the next byte of a string that means something, and returns it.
+    fn meaning_byte(&mut self) -> Option<u8> {
+        let mut rest = self.text.get(self.at..)?;
+        while let Some((block, after)) = rest.split_first_chunk() {
+            if let Some(place) = first_meaning(u64::from_le_bytes(*block)) {
+                self.at = self.text.len() - rest.len() + place + 1;
+                return block.get(place).copied();
+            }
+            rest = after;
+        }
+        self.at = self.text.len() - rest.len();
+        loop {
+            let byte = self.next()?;
+            if matches!(byte, b'"' | b'\\' | b'_' | 0..b' ') {
+                return Some(byte);
+            }
+        }
     }
+}
+
+/// Returns the place of the first of eight bytes that is a quotation mark, a backslash, `_` or a control
+/// character: the highest bit of a byte is set by the subtraction where it is below what is taken from
+/// it, and bytes that have it anyway are none of these. A borrow reaches only bytes behind one that is
+/// found.
+fn first_meaning(bytes: u64) -> Option<usize> {
+    const ONES: u64 = u64::from_le_bytes([1; BLOCK]);
+    let is = |byte: u8| (bytes ^ (ONES * u64::from(byte))).wrapping_sub(ONES);
+    let is_control = bytes.wrapping_sub(ONES * u64::from(b' '));
+    let found = (is(b'"') | is(b'\\') | is(b'_') | is_control) & !bytes & (ONES << 7);
+    (found != 0).then(|| found.trailing_zeros() as usize / 8)
 }
 
 #[cfg(test)]
@@ -210,6 +226,21 @@ mod tests {
             let broken: String = broken.into_iter().collect();
             if is_plain_array(&broken, 8) {
                 prop_assert!(serde_json::from_str::<Vec<Value>>(&broken).is_ok(), "{}", broken);
+            }
+        }
+    }
+
+    #[test]
+    fn each_byte_is_known_at_each_place_whatever_is_before_it() {
+        let means = |byte: &u8| matches!(byte, b'"' | b'\\' | b'_' | 0..b' ');
+        for before in [b' ', b'!', b'#', 0x5b, 0x5d, 0x5e, 0x60, 0x7f, 0x80, 0xff] {
+            for byte in 0..=u8::MAX {
+                for place in 0..BLOCK {
+                    let mut block = [before; BLOCK];
+                    block[place] = byte;
+                    let found = first_meaning(u64::from_le_bytes(block));
+                    assert_eq!(found, block.iter().position(means), "{block:?}");
+                }
             }
         }
     }

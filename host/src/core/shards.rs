@@ -42,7 +42,12 @@ impl<T> Shards<T> {
         thread_local! {
             static THREAD: usize = THREADS.fetch_add(1, Ordering::Relaxed);
         }
-        THREAD.with(|thread| thread % self.0.len())
+        let thread = THREAD.with(|thread| *thread);
+        // A division takes longer than what most shards are for, and the first threads need none.
+        match thread < self.0.len() {
+            true => thread,
+            false => thread % self.0.len(),
+        }
     }
 }
 

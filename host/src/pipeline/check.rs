@@ -20,6 +20,7 @@ use crate::{
     rooms::Rooms,
 };
 use bytes::Bytes;
+use smallvec::SmallVec;
 use std::{collections::BTreeSet, sync::Arc};
 
 /// What a reply may ask for at most.
@@ -29,15 +30,18 @@ pub struct Bounds {
     pub targets: usize,
 }
 
+/// Whom an emission names: mostly one, which takes no allocation.
+pub type Targets = SmallVec<[Who; 1]>;
+
 /// One instruction, checked.
 #[derive(Debug)]
 pub enum Step {
     /// Sends a frame.
     Emit {
         /// To the union of these.
-        to: Vec<Who>,
+        to: Targets,
         /// But not to these.
-        except: Vec<Who>,
+        except: Targets,
         /// The event.
         frame: Frame,
         /// Whether it may be dropped.
@@ -182,10 +186,8 @@ impl Checker<'_> {
         let attachments = self.attachments(emission.attachments)?;
         payload::check_args(&emission.args, attachments.len(), payload::OUTGOING_DEPTH)
             .map_err(|error| format!("emission `{name}`: {error}"))?;
-        let mut to = Vec::with_capacity(emission.to.len());
-        for target in &emission.to {
-            to.push(self.who(target)?);
-        }
+        let to = emission.to.iter().map(|target| self.who(target));
+        let to = to.collect::<Result<_, _>>()?;
         // Leaving somebody out reaches nobody, so any connection may be named, and what names none
         // leaves nobody out.
         let except = emission
@@ -197,7 +199,7 @@ impl Checker<'_> {
                 }
                 target => Some(self.who(target)),
             })
-            .collect::<Result<Vec<_>, _>>()?;
+            .collect::<Result<_, _>>()?;
         Ok(Step::Emit {
             to,
             except,

@@ -266,9 +266,10 @@ impl Pipeline {
                     None => None,
                 };
                 let source = event.source;
+                let at_ms = now_ms();
                 let handled = Arc::new(Event {
-                    id: fresh_id(),
-                    at_ms: now_ms(),
+                    id: fresh_id(at_ms),
+                    at_ms,
                     namespace: Namespace::root(),
                     peer: None,
                     trigger: Trigger::Server {
@@ -371,7 +372,7 @@ impl Pipeline {
         }
         let is_passive = self.executor.presence.is_passive(message.name.as_str());
         let event = Arc::new(Event {
-            id: fresh_id(),
+            id: fresh_id(message.at_ms),
             at_ms: message.at_ms,
             namespace: connection.namespace.clone(),
             peer: Some(Peer {
@@ -441,9 +442,10 @@ impl Pipeline {
                 );
                 continue;
             }
+            let at_ms = now_ms();
             let event = Arc::new(Event {
-                id: fresh_id(),
-                at_ms: now_ms(),
+                id: fresh_id(at_ms),
+                at_ms,
                 namespace: namespace.clone(),
                 peer: peer.clone(),
                 trigger: Trigger::Notice(notice),

@@ -112,7 +112,7 @@ impl Pipeline {
         let info = plugin.info();
         let now_ms = super::now_ms();
         let event = Arc::new(Event {
-            id: fresh_id(),
+            id: fresh_id(now_ms),
             at_ms: now_ms,
             namespace: info.namespace.clone(),
             peer: None,

@@ -2,11 +2,11 @@
 //! instances, and keeps some of them warm.
 
 use super::{
-    bindings::PluginPre,
     config::{Isolation, PluginConfig, PluginsConfig},
     deadline::in_time,
     engine::LongCalls,
-    guest::{self, About, Call, Guest, GuestState, Texts, Waits},
+    guest::{self, About, Call, Guest, Texts, Waits},
+    handle::Linked,
     kept::Kept,
     quarantine::{Change, Quarantine},
 };
@@ -25,7 +25,6 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
-use wasmtime::Engine;
 
 /// How instances of one generation are used.
 #[derive(Debug, Clone, Copy)]
@@ -78,38 +77,37 @@ impl Budget {
 
 /// What instances are made of.
 struct Mould {
-    engine: Engine,
-    pre: PluginPre<GuestState>,
+    component: Linked,
     about: Arc<About>,
 }
 
 impl Mould {
-    async fn instance(&self, permit: OwnedSemaphorePermit) -> Result<Guest, CallError> {
-        let mut store = guest::store(&self.engine, &self.about);
-        let plugin = self
-            .pre
-            .instantiate_async(&mut store)
+    async fn instance(&self, permit: OwnedSemaphorePermit) -> Result<Box<Guest>, CallError> {
+        let mut store = guest::store(self.component.engine(), &self.about);
+        let handle = self
+            .component
+            .instantiate(&mut store)
             .await
             .map_err(|error| CallError::Unavailable(format!("{error:#}")))?;
-        Ok(Guest {
+        Ok(Box::new(Guest {
             store,
-            plugin,
+            handle,
             events: 0,
             permit,
-        })
+        }))
     }
 }
 
 /// Where the instance for a call comes from.
 enum Slot {
     /// It was kept.
-    Kept(Guest),
+    Kept(Box<Guest>),
     /// It is to be made.
     Fresh(Arc<Mould>, OwnedSemaphorePermit),
 }
 
 impl Slot {
-    async fn instance(self) -> Result<Guest, CallError> {
+    async fn instance(self) -> Result<Box<Guest>, CallError> {
         match self {
             Self::Kept(guest) => Ok(guest),
             // In a box, since calls of kept instances need no place for it.
@@ -134,7 +132,7 @@ pub struct Generation {
     /// Calls of this plugin at once, so that a slow one does not take every instance.
     calls: Semaphore,
     budget: Budget,
-    kept: Kept<Guest>,
+    kept: Kept<Box<Guest>>,
     quarantine: Mutex<Quarantine>,
     /// Whether the quarantine need not be asked.
     serving: AtomicBool,
@@ -143,7 +141,7 @@ pub struct Generation {
 
 impl Generation {
     pub(super) fn new(
-        pre: PluginPre<GuestState>,
+        component: Linked,
         about: Arc<About>,
         usage: Usage,
         long: Arc<LongCalls>,
@@ -169,8 +167,7 @@ impl Generation {
         about.metrics.quarantined.get_or_create(&label).set(0);
         Self {
             mould: Arc::new(Mould {
-                engine: pre.engine().clone(),
-                pre,
+                component,
                 about: about.clone(),
             }),
             about,
@@ -197,7 +194,7 @@ impl Generation {
     }
 
     /// Keeps an instance for another event, unless it has been used enough or there is no place.
-    fn put_back(&self, mut guest: Guest) {
+    fn put_back(&self, mut guest: Box<Guest>) {
         guest.events += 1;
         let used_up = self.usage.isolation == Isolation::Event
             || guest.events >= self.usage.recycle_after_events
@@ -259,9 +256,8 @@ impl Generation {
             guest.store.set_epoch_deadline(1);
             let texts = Texts::of(&event, &guest.store.data().about.info);
             let result = guest
-                .plugin
-                .switchboard_plugin_guest()
-                .call_handle(&mut guest.store, texts.to_wit(&event))
+                .handle
+                .call(&mut guest.store, texts.to_wit(&event))
                 .await
                 .map_err(|error| CallError::Trap(describe_trap(&error)))?;
             let soft = std::mem::take(&mut guest.store.data_mut().soft);

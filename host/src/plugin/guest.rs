@@ -1,6 +1,6 @@
 //! One instance of a plugin, and what it may use.
 
-use super::bindings;
+use super::{bindings, handle::Handle};
 use crate::{
     core::{
         code::Failure,
@@ -99,14 +99,16 @@ pub(super) struct GuestState {
     /// What the event does to soft state, once its writes are committed.
     pub(super) soft: Vec<Instruction>,
     memory: usize,
-    wasi: WasiCtx,
+    /// Made when it is asked for: most events need nothing of it.
+    wasi: Option<WasiCtx>,
     table: ResourceTable,
 }
 
 impl WasiView for GuestState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
+        let nothing = || WasiCtxBuilder::new().max_random_size(RANDOM_BYTES).build();
         WasiCtxView {
-            ctx: &mut self.wasi,
+            ctx: self.wasi.get_or_insert_with(nothing),
             table: &mut self.table,
         }
     }
@@ -141,7 +143,7 @@ impl ResourceLimiter for GuestState {
 /// An instance with its store.
 pub(super) struct Guest {
     pub(super) store: Store<GuestState>,
-    pub(super) plugin: bindings::Plugin,
+    pub(super) handle: Handle,
     /// Events that it has handled.
     pub(super) events: u32,
     /// Its place among all instances.
@@ -164,7 +166,7 @@ pub(super) fn store(engine: &wasmtime::Engine, about: &Arc<About>) -> Store<Gues
         log_lines: 0,
         soft: Vec::new(),
         memory: 0,
-        wasi: WasiCtxBuilder::new().max_random_size(RANDOM_BYTES).build(),
+        wasi: None,
         table: ResourceTable::new(),
     };
     let mut store = Store::new(engine, state);

@@ -9,6 +9,7 @@ use super::{
     engine::{Compiler, LongCalls},
     generation::{Budget, Generation, Usage, describe_trap},
     guest::{self, About, GuestState, InstanceBounds},
+    handle::{GUEST, Linked},
     quarantine::Quarantine,
 };
 use crate::{
@@ -26,8 +27,6 @@ use wasmtime::{
     component::{Component, HasSelf, Linker},
 };
 
-/// The version of the contract that this host speaks.
-const GUEST: &str = "switchboard:plugin/guest@0.1.0";
 const PACKAGE: &str = "switchboard:plugin/";
 const VERSION: &str = "@0.1.0";
 
@@ -271,7 +270,7 @@ impl Loader {
             .link(&component, |capability| granted.contains(capability))
             .map_err(instantiation)?;
         Ok(Generation::new(
-            pre,
+            Linked::new(&pre).map_err(instantiation)?,
             about,
             Usage::of(&self.config, &config),
             self.long.clone(),

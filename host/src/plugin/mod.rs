@@ -6,6 +6,7 @@
 //! | [`generation`] | hands events to instances, and keeps some of them warm |
 //! | [`deadline`] | how long a call may take, and where it goes on when it takes long |
 //! | [`guest`] | one instance, what it may use, and the contract's types |
+//! | [`handle`] | a component's function that takes events |
 //! | [`kept`] | instances that are kept for the next event |
 //! | [`capabilities`] | what plugins import |
 //! | [`channels`] | the same, for publishing to channels of Redis |
@@ -27,6 +28,7 @@ mod deadline;
 mod engine;
 mod generation;
 mod guest;
+mod handle;
 mod kept;
 pub mod loader;
 pub mod quarantine;

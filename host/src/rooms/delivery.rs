@@ -6,6 +6,9 @@ use crate::{
     ports::{Frame, Lost, SendError},
 };
 
+/// How many members' parts of memory are waited for together.
+const TOGETHER: usize = 16;
+
 /// What became of a frame that was sent to a room.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Sent {
@@ -36,23 +39,28 @@ impl Rooms {
         };
         let mut except = Vec::new();
         let mut any = None;
-        for (id, outbound) in &entry.here {
-            if is_left_out(*id) {
-                except.push(outbound.name());
-                continue;
-            }
-            match outbound.take(frame, volatile) {
-                Ok(()) => {
-                    sent.frames += 1;
-                    any = Some(outbound);
-                }
-                Err(SendError::Full) => {
+        let mut members = entry.here.iter();
+        while members.len() > 0 {
+            let next = members.clone().take(TOGETHER);
+            next.for_each(|(_, outbound)| outbound.prefetch());
+            for (id, outbound) in members.by_ref().take(TOGETHER) {
+                if is_left_out(*id) {
                     except.push(outbound.name());
-                    // A volatile one may be lost.
-                    sent.full.extend((!volatile).then_some(*id));
+                    continue;
                 }
-                // Its socket is in no room any more.
-                Err(SendError::Closed) => sent.lost.closed += 1,
+                match outbound.take(frame, volatile) {
+                    Ok(()) => {
+                        sent.frames += 1;
+                        any = Some(outbound);
+                    }
+                    Err(SendError::Full) => {
+                        except.push(outbound.name());
+                        // A volatile one may be lost.
+                        sent.full.extend((!volatile).then_some(*id));
+                    }
+                    // Its socket is in no room any more.
+                    Err(SendError::Closed) => sent.lost.closed += 1,
+                }
             }
         }
         if let Some(any) = any

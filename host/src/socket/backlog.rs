@@ -182,6 +182,11 @@ impl Backlog {
         self.fetched.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    /// Tells whether somebody counts right now; looking brings the counts into the processor's caches.
+    pub(super) fn is_being_counted(&self) -> bool {
+        self.counted.is_locked()
+    }
+
     /// Counts a packet that is about to be handed over. Returns false, and does not, when too much
     /// waits already.
     pub(super) fn take(&self, size: Size, transports: &Transports, session: &str) -> bool {

@@ -193,6 +193,10 @@ impl Outbound for Line {
         }
     }
 
+    fn prefetch(&self) {
+        std::hint::black_box((self.has_left(), self.backlog.is_being_counted()));
+    }
+
     fn take(&self, frame: &Frame, volatile: bool) -> Result<(), SendError> {
         match volatile {
             true => self.if_there(|| self.has_room()),

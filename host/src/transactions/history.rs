@@ -151,7 +151,7 @@ impl HistoryAccess for Transaction {
                     return Ok(Appended { id, is_new: false });
                 }
             }
-            let id = fresh_id().to_string();
+            let id = fresh_id(self.at_ms).to_string();
             let bytes = entry.len() + key.map_or(0, str::len) * 2 + RECORD_BYTES;
             let record = Record::untimed(&id, Mark::Original, key.unwrap_or_default(), &entry);
             let mut work = self.work_on(partition, bytes)?;
